@@ -1,14 +1,14 @@
-// Packed attention on CPU adapters with subgroups of 8 lanes: the formulas, the layout and the contract of attention.wgsl.
+// Packed attention on CPU adapters with subgroups of 8 or 4 lanes: the formulas, the layout and the contract of attention.wgsl.
 //
 // Reference  src/reference/attention.rs
-// Grid       x: 8 tokens, y: heads (key/value heads in backward_kv). A workgroup is one subgroup; a lane has one token.
+// Grid       x: LANES tokens, y: heads (key/value heads in backward_kv). A workgroup is one subgroup; a lane has one token.
 // Why so     Neighbouring tokens see nearly the same keys, and on lavapipe a load costs the same for every lane, even of one
 //            address. So the subgroup goes through the union of the keys that its lanes see, four keys at a time. The lanes load
 //            the vectors of the four keys together, each vec4 once, and share them by subgroupBroadcast. A key that a lane does
 //            not see has weight 0 there. Per key this takes an eighth of the loads, and the running softmax is rescaled once per
 //            four keys.
 // Names      J is the number of a key (in backward_kv of a query) among the four, P of a Vec in its vector, L of a load. Vec P of
-//            vector J is number J · VECS + P; number n is in load n / 8 of lane n % 8. LOADS = VECS / 2.
+//            vector J is number J · VECS + P; number n is in load n / LANES of lane n % LANES. LOADS = 4 VECS / LANES.
 #include "lib/spans.wgsl"
 
 struct Params {
@@ -29,11 +29,11 @@ fn subgroup_union(run: Run) -> Run {
 @group(0) @binding(3) var<storage, read_write> out: array<Vec>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]: (lse, delta)
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let head = group.y;
     let kv_head = head / GROUP_SIZE;
-    let own = group.x * 8u + lane;
+    let own = group.x * LANES + lane;
     let t = min(own, params.tokens - 1u);
     let span = spans[t];
 #for P VECS
@@ -51,15 +51,15 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
             var keys: array<Vec, LOADS>;
             var values: array<Vec, LOADS>;
 #for L LOADS
-            let at{{L}} = min(s + ({{L}}u * 8u + lane) / VECS, all.end - 1u);
-            keys[{{L}}] = qkv[key_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % VECS];
-            values[{{L}}] = qkv[value_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % VECS];
+            let at{{L}} = min(s + ({{L}}u * LANES + lane) / VECS, all.end - 1u);
+            keys[{{L}}] = qkv[key_at(at{{L}}, kv_head) + ({{L}}u * LANES + lane) % VECS];
+            values[{{L}}] = qkv[value_at(at{{L}}, kv_head) + ({{L}}u * LANES + lane) % VECS];
 #end
 #for J 4
             let seen{{J}} = s + {{J}}u >= run.start && s + {{J}}u < run.end;
             var score{{J}} = 0.0;
 #for P VECS
-            score{{J}} += dot(q{{P}}, subgroupBroadcast(keys[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u));
+            score{{J}} += dot(q{{P}}, {{BROADCAST}}(keys[({{J}}u * VECS + {{P}}u) / LANES], ({{J}}u * VECS + {{P}}u) % LANES));
 #end
             score{{J}} = select(-1e30, score{{J}}, seen{{J}});
 #end
@@ -75,7 +75,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
             let p{{J}} = select(0.0, exp(score{{J}} - new_max), seen{{J}});
             denominator += p{{J}};
 #for P VECS
-            sum{{P}} += p{{J}} * subgroupBroadcast(values[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u);
+            sum{{P}} += p{{J}} * {{BROADCAST}}(values[({{J}}u * VECS + {{P}}u) / LANES], ({{J}}u * VECS + {{P}}u) % LANES);
 #end
 #end
         }
@@ -95,11 +95,11 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]: (lse, delta)
 @group(0) @binding(5) var<storage, read_write> dqkv: array<Vec>;
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let head = group.y;
     let kv_head = head / GROUP_SIZE;
-    let own = group.x * 8u + lane;
+    let own = group.x * LANES + lane;
     let t = min(own, params.tokens - 1u);
     let span = spans[t];
     let stat = stats[t * HEADS + head];
@@ -120,18 +120,18 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
             var keys: array<Vec, LOADS>;
             var values: array<Vec, LOADS>;
 #for L LOADS
-            let at{{L}} = min(s + ({{L}}u * 8u + lane) / VECS, all.end - 1u);
-            keys[{{L}}] = qkv[key_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % VECS];
-            values[{{L}}] = qkv[value_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % VECS];
+            let at{{L}} = min(s + ({{L}}u * LANES + lane) / VECS, all.end - 1u);
+            keys[{{L}}] = qkv[key_at(at{{L}}, kv_head) + ({{L}}u * LANES + lane) % VECS];
+            values[{{L}}] = qkv[value_at(at{{L}}, kv_head) + ({{L}}u * LANES + lane) % VECS];
 #end
 #for J 4
             let seen{{J}} = s + {{J}}u >= run.start && s + {{J}}u < run.end;
             var score{{J}} = 0.0;
             var dp{{J}} = 0.0;
 #for P VECS
-            let k{{J}}_{{P}} = subgroupBroadcast(keys[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u);
+            let k{{J}}_{{P}} = {{BROADCAST}}(keys[({{J}}u * VECS + {{P}}u) / LANES], ({{J}}u * VECS + {{P}}u) % LANES);
             score{{J}} += dot(q{{P}}, k{{J}}_{{P}});
-            dp{{J}} += dot(do{{P}}, subgroupBroadcast(values[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u));
+            dp{{J}} += dot(do{{P}}, {{BROADCAST}}(values[({{J}}u * VECS + {{P}}u) / LANES], ({{J}}u * VECS + {{P}}u) % LANES));
 #end
             let ds{{J}} = select(0.0, exp(min(score{{J}} - lse, 0.0)) * (dp{{J}} - delta), seen{{J}});
 #for P VECS
@@ -153,10 +153,10 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]: (lse, delta)
 @group(0) @binding(5) var<storage, read_write> dqkv: array<Vec>;
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let kv_head = group.y;
-    let own = group.x * 8u + lane;
+    let own = group.x * LANES + lane;
     let s = min(own, params.tokens - 1u);
     let end = spans[s].query_end;
 #for P VECS
@@ -177,10 +177,10 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 #for J 4
 #if WINDOWED
         let span{{J}} = TokenSpan(
-            subgroupBroadcast(span.prefix_start, {{J}}u),
-            subgroupBroadcast(span.prefix_len, {{J}}u),
-            subgroupBroadcast(span.own_start, {{J}}u),
-            subgroupBroadcast(span.query_end, {{J}}u),
+            {{BROADCAST}}(span.prefix_start, {{J}}u),
+            {{BROADCAST}}(span.prefix_len, {{J}}u),
+            {{BROADCAST}}(span.own_start, {{J}}u),
+            {{BROADCAST}}(span.query_end, {{J}}u),
         );
         let seen{{J}} = t + {{J}}u >= s && t + {{J}}u < end && !hidden(s, max(t + {{J}}u, s), span{{J}});
 #else
@@ -193,17 +193,17 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
             var queries: array<Vec, LOADS>;
             var douts: array<Vec, LOADS>;
 #for L LOADS
-            let at{{L}} = min(t + ({{L}}u * 8u + lane) / VECS, last - 1u);
-            queries[{{L}}] = qkv[query_at(at{{L}}, head) + ({{L}}u * 8u + lane) % VECS];
-            douts[{{L}}] = dout[(at{{L}} * HEADS + head) * VECS + ({{L}}u * 8u + lane) % VECS];
+            let at{{L}} = min(t + ({{L}}u * LANES + lane) / VECS, last - 1u);
+            queries[{{L}}] = qkv[query_at(at{{L}}, head) + ({{L}}u * LANES + lane) % VECS];
+            douts[{{L}}] = dout[(at{{L}} * HEADS + head) * VECS + ({{L}}u * LANES + lane) % VECS];
 #end
 #for J 4
-            let stat{{J}} = subgroupBroadcast(stat, {{J}}u);
+            let stat{{J}} = {{BROADCAST}}(stat, {{J}}u);
             var score{{J}} = 0.0;
             var dp{{J}} = 0.0;
 #for P VECS
-            let q{{J}}_{{P}} = subgroupBroadcast(queries[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u);
-            let do{{J}}_{{P}} = subgroupBroadcast(douts[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u);
+            let q{{J}}_{{P}} = {{BROADCAST}}(queries[({{J}}u * VECS + {{P}}u) / LANES], ({{J}}u * VECS + {{P}}u) % LANES);
+            let do{{J}}_{{P}} = {{BROADCAST}}(douts[({{J}}u * VECS + {{P}}u) / LANES], ({{J}}u * VECS + {{P}}u) % LANES);
             score{{J}} += dot(q{{J}}_{{P}}, k{{P}});
             dp{{J}} += dot(do{{J}}_{{P}}, v{{P}});
 #end

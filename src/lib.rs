@@ -204,20 +204,20 @@ mod random;
 pub mod ranks;
 #[cfg(not(feature = "internals"))]
 mod ranks;
-#[cfg(all(feature = "internals", not(target_arch = "wasm32")))]
+#[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod reference;
-#[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
+#[cfg(not(feature = "internals"))]
 mod reference;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod rollout;
 #[cfg(not(feature = "internals"))]
 mod rollout;
-#[cfg(all(feature = "internals", not(target_arch = "wasm32")))]
+#[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod selftest;
-#[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
+#[cfg(not(feature = "internals"))]
 mod selftest;
 #[cfg(all(feature = "internals", feature = "serve", not(target_arch = "wasm32")))]
 #[doc(hidden)]

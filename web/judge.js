@@ -189,7 +189,7 @@ export class Judge {
    * `Judge.load` makes judges.
    * @param {LoadedJudge} loaded
    */
-  constructor({ judge, about, manifest, key, kept }) {
+  constructor({ judge, about, manifest, key, kept, kernels }) {
     this.#id = judge;
     this.#worker = worker;
     /** @readonly */
@@ -200,6 +200,8 @@ export class Judge {
     this.key = key;
     /** Whether the judge is kept in this browser. @readonly */
     this.kept = kept;
+    /** The optional kernels that were tried on this adapter before the judge was loaded. @readonly */
+    this.kernels = kernels;
   }
 
   /**

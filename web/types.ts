@@ -145,6 +145,8 @@ export interface Training {
   seconds: number;
   before: HeldOutAgreement;
   after: HeldOutAgreement;
+  /** The optional kernels that were tried for training. */
+  kernels: KernelVerdict[];
 }
 
 /** The agreement on held-out rows, and the score of each of them. */
@@ -161,6 +163,15 @@ export interface Progress {
   total: number;
 }
 
+/** What the engine found about an optional kernel when it tried it on this adapter, against sums in f64. */
+export interface KernelVerdict {
+  name: string;
+  /** Whether it computed right. A kernel that did not is left out, and a plain one does its work. */
+  used: boolean;
+  /** The finding in a sentence. */
+  why: string;
+}
+
 export interface Adapter {
   adapter: string;
   vendor: string;
@@ -169,6 +180,8 @@ export interface Adapter {
   /** Whether it is a CPU that stands in for a GPU. */
   software: boolean;
   limits: { maxStorageBufferBindingSize: number; maxBufferSize: number };
+  /** The kernels that were tried for the judge that was loaded last; null before. */
+  kernels: KernelVerdict[] | null;
 }
 
 /** A column that the judge's template reads. */
@@ -324,6 +337,7 @@ export interface LoadedJudge {
   manifest: Manifest;
   key: string;
   kept: boolean;
+  kernels: KernelVerdict[];
 }
 
 /** A failure as a message. */

@@ -8,6 +8,7 @@ import { Failure } from "./lib/failure.js";
 import { readManifest } from "./lib/manifest.js";
 import { openModelCache } from "./lib/model-cache.js";
 import { AddressSource, CacheSource, FileSource } from "./lib/source.js";
+import { requestSubgroups } from "./lib/subgroups.js";
 
 /**
  * @import { Engine, WebJudge } from "./engine/jurist.js"
@@ -132,11 +133,12 @@ const CALLS = {
     const { check_bundle } = await loadEngineModule();
     const fit = JSON.parse(check_bundle(open, bundle.text, keepHalfPrecision));
     if (!fit.fits) throw new Failure("LimitTooSmall", fit.why);
+    const kernels = JSON.parse(await open.choose_kernels(bundle.text, keepHalfPrecision));
     const { judge, kept } = await loadShards(open, bundle, from, { keep, keepHalfPrecision }, onEvent, signal);
     lastJudge += 1;
     judges.set(lastJudge, judge);
     const about = JSON.parse(judge.about());
-    return { value: { judge: lastJudge, about, manifest: bundle.manifest, key: bundle.key, kept } };
+    return { value: { judge: lastJudge, about, manifest: bundle.manifest, key: bundle.key, kept, kernels } };
   },
 
   prompt: async ({ judge, row }) => ({ value: JSON.parse(judgeOf(judge).prompt(JSON.stringify(row))) }),
@@ -240,7 +242,8 @@ async function openEngine() {
     throw new Failure("InsecureContext", message);
   }
   if (!navigator.gpu) throw new Failure("NoWebGpu", "This browser offers no WebGPU (navigator.gpu is missing).");
-  engine = await (await loadEngineModule()).Engine.open();
+  const { Engine } = await loadEngineModule();
+  engine = await Engine.open(await requestSubgroups());
   return engine;
 }
 
@@ -338,20 +341,19 @@ async function loadShards(open, bundle, from, { keep, keepHalfPrecision }, onEve
   }
   onEvent({ phase: "compile", done, total: bundle.bytes });
   const judge = await loader.finish();
-  await warmUp(judge, bundle.manifest.examples?.[0], signal);
+  await prepare(judge, bundle.manifest.examples?.[0]);
   return { judge, kept: Boolean(cache) };
 }
 
 /**
- * Scores an example and drops the result, so that the shaders are compiled before the first score that is shown.
+ * Has the shaders compiled that scoring an example needs, before the first score is asked for.
  * @param {WebJudge} judge
  * @param {Row | undefined} example
- * @param {AbortSignal} signal
  */
-async function warmUp(judge, example, signal) {
+async function prepare(judge, example) {
   if (!example) return;
   try {
-    await judge.score(JSON.stringify(example), "{}", () => !signal.aborted);
+    await judge.prepare(JSON.stringify(example));
   } catch (error) {
     if (error.name === "BadRow") return; // the judge can be used even if it cannot read this example
     freeUnlessBroken(judge, error);

@@ -13,7 +13,8 @@
 //               plus the minimum; the word of a block holds both as f16, the scale in the low half. Otherwise they are in
 //               two's complement, a value is its code times the scale, and the word is the scale as f32. One shift moves a
 //               code to the top of its word, and another moves it back down with its sign: every WGSL has shifts, but
-//               unpack4xI8 is an extension.
+//               unpack4xI8 is an extension. MASKED is for CPU adapters that shift lane by lane: a code is masked, becomes a float
+//               where it stands, and is scaled down. The values are the same.
 //   BF16, F16   Two values per word, the first in the low half, without scales. A bf16 is the upper half of an f32. The bits of
 //               an f16 are moved to where an f32 has sign, exponent and fraction, and the difference of the exponent biases is a
 //               factor. A device that flushes subnormal numbers reads those of f16 (below 2^-14) as 0. unpack2x16float would do
@@ -31,7 +32,13 @@ fn packed8_1(words: vec4<u32>) -> Packed8 {
 }
 
 fn four_codes(word: u32) -> vec4<f32> {
+#if MASKED
+    // The sign bits of the lower three codes are turned, which adds 128 to each.
+    let codes = vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(word ^ 0x808080u) & vec4<u32>(0xffu, 0xff00u, 0xff0000u, 0xff000000u)));
+    return codes * vec4<f32>(1.0, 0x1p-8, 0x1p-16, 0x1p-24) - vec4<f32>(128.0, 128.0, 128.0, 0.0);
+#else
     return vec4<f32>((vec4<i32>(bitcast<i32>(word)) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+#endif
 }
 
 fn unpack4_0(p: Packed8) -> vec4<f32> {
@@ -53,6 +60,16 @@ fn packed8_{{E}}(words: vec4<u32>) -> Packed8 {
 
 #end
 #if AFFINE
+#if MASKED
+fn unpack4_0(p: Packed8) -> vec4<f32> {
+    let codes = vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(p) & vec4<u32>(0xfu, 0xf0u, 0xf00u, 0xf000u)));
+    return codes * vec4<f32>(1.0, 0x1p-4, 0x1p-8, 0x1p-12);
+}
+
+fn unpack4_1(p: Packed8) -> vec4<f32> {
+    return unpack4_0(p >> 16u);
+}
+#else
 fn unpack4_0(p: Packed8) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(p) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
 }
@@ -60,6 +77,7 @@ fn unpack4_0(p: Packed8) -> vec4<f32> {
 fn unpack4_1(p: Packed8) -> vec4<f32> {
     return vec4<f32>((vec4<u32>(p) >> vec4<u32>(16u, 20u, 24u, 28u)) & vec4<u32>(15u));
 }
+#endif
 #else
 fn unpack4_0(p: Packed8) -> vec4<f32> {
     return vec4<f32>((vec4<i32>(bitcast<i32>(p)) << vec4<u32>(28u, 24u, 20u, 16u)) >> vec4<u32>(28u));

@@ -73,13 +73,22 @@ pub(super) struct Abilities {
     pub matrix_unit: Option<MatrixUnit>,
 }
 
+impl Abilities {
+    /// The subgroup size, if kernels are made for it: 8 lanes of 256 bits (lavapipe), or 4 of 128 (SwiftShader).
+    pub(super) fn lanes(self) -> Option<u32> {
+        self.subgroup.filter(|lanes| [4, 8].contains(lanes))
+    }
+}
+
 /// The features that kernels for matrix units need besides subgroups.
 const MATRIX_UNITS: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
 
 /// The abilities of an adapter; with `basic`, those that remain without optional features.
 pub(super) fn abilities(adapter: &wgpu::Adapter, basic: bool) -> Abilities {
     let (info, features) = (adapter.get_info(), if basic { wgpu::Features::empty() } else { adapter.features() });
-    let fixed = info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
+    // wgpu does not know the feature in browsers. A page asks for it itself, and says `basic` where there is none.
+    let subgroups = if cfg!(target_arch = "wasm32") { !basic } else { features.contains(wgpu::Features::SUBGROUP) };
+    let fixed = info.subgroup_min_size == info.subgroup_max_size && subgroups;
     let subgroup = fixed.then_some(info.subgroup_min_size);
     let (f16, f32) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
     let matrices = if features.contains(MATRIX_UNITS) { adapter.cooperative_matrix_properties() } else { Vec::new() };

@@ -1,6 +1,6 @@
 //! From a WGSL file to a compiled entry point.
 //!
-//! The constants of a [`KernelSpec`] precede the text, as `const NAME: u32 = value;`. The text is plain WGSL with four additions,
+//! The constants of a [`KernelSpec`] precede the text, as `const NAME: u32 = value;`. The text is plain WGSL with five additions,
 //! which are resolved before the compiler sees them (WGSL has no generics, and register tiles need one variable per element):
 //!
 //! ```text
@@ -9,6 +9,7 @@
 //! #for I 8 … #end                 the lines 8 times, with {{I}} = 0 … 7: a loop unrolled in the text, so that
 //!                                 arrays become registers on every driver; the count may be a constant's name
 //! {{NAME}}                        the variable of an enclosing #for, or a constant inside another name (vec{{WIDTH}})
+//! {{BROADCAST}}                   the function that shares a lane's value with the others of LANES
 //! ```
 
 use super::GpuError;
@@ -22,6 +23,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("attention_tiled.wgsl", include_str!("../../shaders/attention_tiled.wgsl")),
     ("cached_attention.wgsl", include_str!("../../shaders/cached_attention.wgsl")),
     ("cached_attention_split.wgsl", include_str!("../../shaders/cached_attention_split.wgsl")),
+    ("cached_attention_team.wgsl", include_str!("../../shaders/cached_attention_team.wgsl")),
     ("ceilings.wgsl", include_str!("../../shaders/ceilings.wgsl")),
     ("column_squares.wgsl", include_str!("../../shaders/column_squares.wgsl")),
     ("dropout.wgsl", include_str!("../../shaders/dropout.wgsl")),
@@ -45,6 +47,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("matmul.wgsl", include_str!("../../shaders/matmul.wgsl")),
     ("matmul_cooperative.wgsl", include_str!("../../shaders/matmul_cooperative.wgsl")),
     ("matmul_packed.wgsl", include_str!("../../shaders/matmul_packed.wgsl")),
+    ("matmul_quad.wgsl", include_str!("../../shaders/matmul_quad.wgsl")),
     ("matmul_staged.wgsl", include_str!("../../shaders/matmul_staged.wgsl")),
     ("matmul_subgroup.wgsl", include_str!("../../shaders/matmul_subgroup.wgsl")),
     ("rmsnorm.wgsl", include_str!("../../shaders/rmsnorm.wgsl")),
@@ -68,10 +71,9 @@ impl KernelSpec {
         KernelSpec { file, entry, constants: constants.to_vec() }
     }
 
-    /// True for variants that need subgroups. They run on native adapters only: naga does not know the `enable` directive that
-    /// browsers require, and wgpu does not map the feature there.
+    /// True for variants that need subgroups.
     pub fn needs_subgroups(&self) -> bool {
-        self.file.ends_with("_subgroup.wgsl") || self.needs_matrix_units()
+        ["_subgroup.wgsl", "_quad.wgsl"].iter().any(|end| self.file.ends_with(end)) || self.needs_matrix_units()
     }
 
     /// True for variants that need cooperative matrices of f16: Vulkan and Metal only.
@@ -98,11 +100,28 @@ pub fn assemble(spec: &KernelSpec) -> Result<String, GpuError> {
     assemble_with(spec, &[])
 }
 
+/// As [`assemble`], for browsers, which want directives where subgroups are used. naga knows the functions, but not these.
+///
+/// # Errors
+/// As [`assemble`].
+pub fn assemble_for_browsers(spec: &KernelSpec) -> Result<String, GpuError> {
+    Ok(for_browsers(spec, assemble(spec)?))
+}
+
+fn for_browsers(spec: &KernelSpec, text: String) -> String {
+    // Browsers do not see that loops whose ends come from subgroupMax end for all lanes at once.
+    let directives = "enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n";
+    if spec.needs_subgroups() { format!("{directives}{text}") } else { text }
+}
+
 /// As [`assemble`], with other texts for some files.
 fn assemble_with(spec: &KernelSpec, substitutes: &[(&'static str, String)]) -> Result<String, GpuError> {
     let mut assembler = Assembler { spec, substitutes, included: Vec::new(), out: String::new() };
     let mut scope: Scope = spec.constants.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
     scope.push((spec.entry.to_string(), "1".into()));
+    // SwiftShader needs one instruction for the second, and some twenty for the first.
+    let broadcast = if lookup(&scope, "LANES") == Some("4") { "quadBroadcast" } else { "subgroupBroadcast" };
+    scope.push(("BROADCAST".into(), broadcast.into()));
     assembler.file(spec.file, &mut scope).map_err(|reason| assembler.error(reason))?;
     let mut text = assembler.out;
     text.insert_str(end_of_directives(&text), &prologue(spec));
@@ -299,6 +318,7 @@ impl Kernel {
         checked: bool,
     ) -> Result<Self, GpuError> {
         let text = assemble_with(spec, substitutes)?;
+        let text = if cfg!(target_arch = "wasm32") { for_browsers(spec, text) } else { text };
         let Bindings { read_only, param_words } = Bindings::of(&text);
         let label = spec.to_string();
         let descriptor =

@@ -20,7 +20,7 @@ mod tuning;
 
 pub use adapter::{AdapterFacts, Class};
 pub use error::GpuError;
-pub use kernel::{Bindings, KernelSpec, SHADERS, assemble};
+pub use kernel::{Bindings, KernelSpec, SHADERS, assemble, assemble_for_browsers};
 pub use memory_tracker::{MemoryKind, MemoryUsage};
 pub use plan::{Dispatch, Extent, Grid, Param, Plan, PlanBuilder, RunParam, RunParams, Tensor};
 pub use profile::{DispatchTime, KernelTime};
@@ -318,6 +318,16 @@ impl Gpu {
     /// The same device, for plans with another tuning.
     pub fn tuned(&self, tuning: Tuning) -> Gpu {
         Gpu { tuning: Arc::new(tuning), ..self.clone() }
+    }
+
+    /// Whether both are one device.
+    pub fn same_device(&self, other: &Gpu) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// The same device, for plans without optional kernels.
+    pub fn plain(&self) -> Gpu {
+        self.tuned(Tuning { variants: Default::default(), ..self.tuning().clone() })
     }
 
     /// The same device, for buffers of this kind.

@@ -7,13 +7,13 @@ use super::{Abilities, AdapterFacts, Class, GpuError};
 /// An optional kernel that suits some adapters better than the plain kernel for the same operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Variant {
-    /// `matmul_subgroup.wgsl`: threads share loads by broadcast, for CPU adapters with subgroups of 8.
+    /// `matmul_subgroup.wgsl`: threads share loads by broadcast, for CPU adapters with subgroups of 4 or 8.
     MatmulSubgroup,
     /// `matmul_cooperative.wgsl`: matrix units that multiply in f16 and accumulate in f32.
     MatmulCooperative,
     /// `matmul_staged.wgsl`: tiles in workgroup memory, the next block of them fetched ahead, for GPUs.
     MatmulStaged,
-    /// `attention_subgroup.wgsl`, for CPU adapters with subgroups of 8.
+    /// `attention_subgroup.wgsl`, for CPU adapters with subgroups of 4 or 8.
     AttentionSubgroup,
     /// `attention_tiled.wgsl`: tiles in workgroup memory, for GPUs.
     AttentionTiled,
@@ -46,7 +46,7 @@ impl Variant {
     /// What it needs that an adapter with these abilities lacks. `None`: the adapter can run it.
     fn lacks(self, abilities: Abilities) -> Option<&'static str> {
         match self {
-            Variant::MatmulSubgroup | Variant::AttentionSubgroup => (abilities.subgroup != Some(8)).then_some("subgroups of 8"),
+            Variant::MatmulSubgroup | Variant::AttentionSubgroup => abilities.lanes().is_none().then_some("subgroups of 4 or 8"),
             Variant::MatmulCooperative => abilities
                 .matrix_unit
                 .is_none()
@@ -69,13 +69,10 @@ impl Variant {
             (Variant::MatmulSubgroup | Variant::AttentionSubgroup, Class::Software) => return None,
             (Variant::MatmulSubgroup | Variant::AttentionSubgroup, _) => "made for CPU adapters",
             (_, Class::Software) => "made for GPUs",
-            // The self-test is not part of the page's download.
-            (_, Class::Web) => "not tried in browsers",
+            // A page shows a row alone and in a batch: its score must be the same.
+            (Variant::CachedAttentionSplit, Class::Web) => "the order of its sums depends on the number of rows",
             (Variant::MatmulCooperative, _) => "not timed on any GPU yet; ask for it with --kernels auto,matmul_cooperative",
-            (
-                Variant::MatmulStaged | Variant::AttentionTiled | Variant::CachedAttentionSplit,
-                Class::Integrated | Class::Discrete,
-            ) => return None,
+            (Variant::MatmulStaged | Variant::AttentionTiled | Variant::CachedAttentionSplit, _) => return None,
         };
         Some(reason.into())
     }
@@ -146,6 +143,8 @@ pub struct Tuning {
     pub matmul_group: [u32; 2],
     /// Optional kernels. Each is used where the sizes allow it.
     pub variants: BTreeSet<Variant>,
+    /// Lanes of a subgroup, for the kernels that need 4 or 8 of them.
+    pub lanes: Option<u32>,
     /// For the kernels that need matrix units.
     pub matrix_unit: Option<MatrixUnit>,
     /// Cache positions per workgroup of `cached_attention_split.wgsl`. Shorter caches are not split.
@@ -176,6 +175,7 @@ impl Tuning {
                 threads_per_row: 1,
                 matmul_group: [8, 1],
                 variants,
+                lanes: abilities.lanes(),
                 matrix_unit: abilities.matrix_unit,
                 cache_part: 256,
                 sync_interval: 1,
@@ -185,12 +185,18 @@ impl Tuning {
                 threads_per_row: 64,
                 matmul_group: [8, 8],
                 variants,
+                lanes: abilities.lanes(),
                 matrix_unit: abilities.matrix_unit,
                 cache_part: 256,
                 sync_interval: 8,
                 flops_per_submit: if facts.class == Class::Discrete { 2_000_000_000_000 } else { 200_000_000_000 },
             },
         })
+    }
+
+    /// Whether [`Variant::MatmulSubgroup`] reads packed matrices as they are: `matmul_quad.wgsl`.
+    pub fn reads_packed(&self) -> bool {
+        self.has(Variant::MatmulSubgroup) && self.lanes == Some(4)
     }
 
     pub fn has(&self, variant: Variant) -> bool {
@@ -240,7 +246,10 @@ mod tests {
         let reason = |v: Variant, class, subgroup| v.unsuited(class, abilities(subgroup)).unwrap_or_default();
         assert_eq!(reason(Variant::MatmulSubgroup, Class::Discrete, Some(8)), "made for CPU adapters");
         assert_eq!(reason(Variant::AttentionTiled, Class::Software, Some(8)), "made for GPUs");
-        assert_eq!(reason(Variant::MatmulStaged, Class::Web, None), "not tried in browsers");
+        assert!(
+            [Variant::MatmulStaged, Variant::AttentionTiled].iter().all(|v| v.unsuited(Class::Web, abilities(None)).is_none())
+        );
+        assert!(reason(Variant::CachedAttentionSplit, Class::Web, None).contains("number of rows"));
         assert!(reason(Variant::MatmulCooperative, Class::Discrete, Some(32)).starts_with("needs matrix units"));
         let able = Abilities { subgroup: Some(32), matrix_unit: Some(MatrixUnit { size: 16, subgroup: 32 }) };
         let reason = Variant::MatmulCooperative.unsuited(Class::Discrete, able);
@@ -252,9 +261,9 @@ mod tests {
         let facts = |class| AdapterFacts { name: "x".into(), backend: "Vulkan".into(), driver: String::new(), class };
         let tuning = |class, subgroup, kernels: &str| Tuning::of(&facts(class), abilities(subgroup), &kernels.parse().unwrap());
         assert!(tuning(Class::Software, Some(8), "auto").is_ok_and(|t| t.has(Variant::MatmulSubgroup)));
-        for (class, subgroup) in [(Class::Software, None), (Class::Software, Some(4)), (Class::Web, None)] {
+        for (class, subgroup) in [(Class::Software, None), (Class::Software, Some(16)), (Class::Web, None)] {
             assert!(tuning(class, subgroup, "auto").is_ok_and(|t| !t.has(Variant::MatmulSubgroup)));
-            assert!(tuning(class, subgroup, "matmul_subgroup").is_err_and(|e| e.to_string().contains("subgroups of 8")));
+            assert!(tuning(class, subgroup, "matmul_subgroup").is_err_and(|e| e.to_string().contains("subgroups of 4 or 8")));
         }
         assert!(
             tuning(Class::Discrete, Some(32), "auto,matmul_cooperative").is_err_and(|e| e.to_string().contains("matrix units"))

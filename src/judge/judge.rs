@@ -419,6 +419,18 @@ impl Judge {
     /// # Errors
     /// As [`Judge::judge`].
     pub fn reserve(&self, examples: &[Example], options: &ScoreOptions) -> Result<()> {
+        self.reserve_sized(examples, options, Sizing::Exact)
+    }
+
+    /// Makes the plans with which [`Judge::judge_one`] scores rows as long as `example`, so that their kernels are compiled.
+    ///
+    /// # Errors
+    /// As [`Judge::judge`].
+    pub fn reserve_one(&self, example: &Example, options: &ScoreOptions) -> Result<()> {
+        self.reserve_sized(std::slice::from_ref(example), options, Sizing::Rounded)
+    }
+
+    fn reserve_sized(&self, examples: &[Example], options: &ScoreOptions, sizing: Sizing) -> Result<()> {
         let context = self.context(options);
         let chain = if self.settings.chain { self.settings.max_completion_length } else { 0 };
         let phrase = self.longest_phrase();
@@ -430,7 +442,7 @@ impl Judge {
         if longest == 0 {
             return Ok(());
         }
-        let mut plans = self.plans.take();
+        let mut plans = self.plans.take().sized(sizing);
         if self.writes_chains(options) {
             plans.rollout(&self.gpu, &self.weights, self.rollout_sizes(options, prompts.len(), longest))?;
         }

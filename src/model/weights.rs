@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::error::ModelError;
 use super::lora::Adapter;
-use super::names::{Group, Groups, Part};
+use super::names::{Group, GroupKind, Groups, Part};
 use super::quantised::Plane;
 use super::source::TensorSource;
 use super::tensors::{MIN_CHUNK_ROWS, TensorSet};
@@ -133,4 +133,12 @@ pub fn least_binding(config: &Config, dtype: WeightDtype) -> u64 {
         (words.unwrap_or(0) * group.rows.min(MIN_CHUNK_ROWS)) as u64 * 4
     };
     Groups::of(config).list.iter().map(of_group).max().unwrap_or(0)
+}
+
+/// The dtypes of a model's matrices, if they are to be in `dtype` as far as their rows allow.
+pub fn matrix_dtypes(config: &Config, dtype: WeightDtype) -> Vec<WeightDtype> {
+    let groups = Groups::of(config);
+    let matrices = groups.list.iter().filter(|group| matches!(group.kind, GroupKind::Embedding | GroupKind::Matrix));
+    let used: Vec<WeightDtype> = matrices.flat_map(|group| group.parts.iter().map(|part| dtype.of_part(group, part))).collect();
+    WeightDtype::ALL.into_iter().chain([WeightDtype::Q4Symmetric]).filter(|dtype| used.contains(dtype)).collect()
 }

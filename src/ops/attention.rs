@@ -66,8 +66,8 @@ impl Heads {
 enum Implementation {
     /// `attention.wgsl`: one thread per (token, head).
     Plain,
-    /// `attention_subgroup.wgsl`: needs an even number of vec4s per vector, and registers for a key.
-    Subgroup,
+    /// `attention_subgroup.wgsl`, with so many lanes: needs whole vec4s that they can share, and registers for a key.
+    Subgroup(u32),
     /// `attention_tiled.wgsl`: needs whole vec4s, and registers for the sums.
     Tiled,
 }
@@ -78,8 +78,9 @@ const CHUNK_VECS: u32 = 8;
 
 impl Implementation {
     fn of(heads: &Heads, tuning: &Tuning) -> Self {
-        if tuning.has(Variant::AttentionSubgroup) && heads.head_dim.is_multiple_of(8) && heads.head_dim <= 128 {
-            Implementation::Subgroup
+        let shares = |lanes: &u32| heads.head_dim.is_multiple_of(*lanes) && heads.head_dim <= 128;
+        if let Some(lanes) = tuning.lanes.filter(shares).filter(|_| tuning.has(Variant::AttentionSubgroup)) {
+            Implementation::Subgroup(lanes)
         } else if tuning.has(Variant::AttentionTiled) && heads.head_dim.is_multiple_of(4) && heads.head_dim <= 256 {
             Implementation::Tiled
         } else {
@@ -90,7 +91,9 @@ impl Implementation {
     fn spec(self, entry: &'static str, heads: &Heads) -> KernelSpec {
         let (file, own) = match self {
             Implementation::Plain => ("attention.wgsl", vec![]),
-            Implementation::Subgroup => ("attention_subgroup.wgsl", vec![("LOADS", heads.head_dim / 8)]),
+            Implementation::Subgroup(lanes) => {
+                ("attention_subgroup.wgsl", vec![("LANES", lanes), ("LOADS", heads.head_dim / lanes)])
+            }
             Implementation::Tiled => ("attention_tiled.wgsl", vec![("CHUNKS", (heads.head_dim / 4).div_ceil(CHUNK_VECS))]),
         };
         KernelSpec::new(file, entry, &[heads.constants(), own].concat())
@@ -101,7 +104,7 @@ impl Implementation {
         let owners = if owns_keys { heads.kv_heads } else { heads.heads };
         match self {
             Implementation::Plain => elements(tokens.times(owners)),
-            Implementation::Subgroup => Grid::Tiles { x: tokens, tile_x: 8, y: Extent::fixed(owners), tile_y: 1 },
+            Implementation::Subgroup(lanes) => Grid::Tiles { x: tokens, tile_x: lanes, y: Extent::fixed(owners), tile_y: 1 },
             Implementation::Tiled => {
                 let rows = tokens.times(owners / heads.kv_heads);
                 Grid::Tiles { x: rows, tile_x: TILE, y: Extent::fixed(heads.kv_heads), tile_y: 1 }

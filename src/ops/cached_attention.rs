@@ -1,19 +1,32 @@
-//! Attention over a cache of keys and values (`shaders/cached_attention.wgsl`; on GPUs, for few rows over a long cache,
-//! `shaders/cached_attention_split.wgsl`).
+//! Attention over a cache of keys and values (`shaders/cached_attention.wgsl`; on GPUs `shaders/cached_attention_team.wgsl`, and
+//! `shaders/cached_attention_split.wgsl` for few rows over a long cache).
 
 use super::attention::{Heads, sample_heads};
-use super::elements;
+use super::{elements, for_gpus};
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor, Tuning, Variant};
 
 /// With more rows a cache is not split: the rows alone keep a GPU busy, and each would need memory for its parts.
 const SPLIT_ROWS: u32 = 64;
 /// Values of a split cache that a thread has on their way.
 const VALUES_AHEAD: u32 = 8;
+/// Threads that share a query, and teams of a workgroup, of `cached_attention_team.wgsl`.
+const TEAM: u32 = 8;
 /// Bytes of workgroup memory that WebGPU grants.
 const WORKGROUP_MEMORY: u32 = 16 << 10;
 
 fn spec(entry: &'static str, heads: &Heads) -> KernelSpec {
     KernelSpec::new("cached_attention.wgsl", entry, &heads.constants())
+}
+
+/// The kernel for caches that are not split, and its grid.
+fn attend(h: &Heads, tuning: &Tuning, tokens: Extent) -> (KernelSpec, Grid) {
+    if !for_gpus(tuning) {
+        return (spec("attend", h), elements(tokens.times(h.heads)));
+    }
+    let mut constants = h.constants();
+    constants.push(("OWN_VECS", (h.head_dim / h.vec_width()).div_ceil(TEAM)));
+    let grid = Grid::Tiles { x: tokens, tile_x: TEAM, y: Extent::fixed(h.heads), tile_y: 1 };
+    (KernelSpec::new("cached_attention_team.wgsl", "attend", &constants), grid)
 }
 
 fn split_spec(entry: &'static str, heads: &Heads, part: u32) -> KernelSpec {
@@ -89,14 +102,8 @@ pub fn record_forward(
     let size = tokens.times(h.heads);
     let flops = u64::from(h.head_dim) * 4 * u64::from(max_length) / 2;
     let Some(part) = part(h, plan.tuning(), tokens.max(), max_length) else {
-        return plan.dispatch(Dispatch {
-            kernel: spec("attend", h),
-            tensors: &[qkv, slots, cache, out],
-            params: &params,
-            grid: elements(size),
-            flops,
-            work: size,
-        });
+        let (kernel, grid) = attend(h, plan.tuning(), tokens);
+        return plan.dispatch(Dispatch { kernel, tensors: &[qkv, slots, cache, out], params: &params, grid, flops, work: size });
     };
     let parts = max_length.div_ceil(part);
     let all = (size.max() * parts) as usize;
@@ -125,7 +132,10 @@ pub fn record_forward(
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let of = |h: &Heads| {
         let split = part(h, tuning, 1, u32::MAX).map(|part| ["part", "combine"].map(|e| split_spec(e, h, part)));
-        ["store", "attend"].map(|e| spec(e, h)).into_iter().chain(split.into_iter().flatten()).collect::<Vec<_>>()
+        [spec("store", h), attend(h, tuning, Extent::fixed(1)).0]
+            .into_iter()
+            .chain(split.into_iter().flatten())
+            .collect::<Vec<_>>()
     };
     sample_heads().iter().flat_map(of).collect()
 }

@@ -1,9 +1,10 @@
 //! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`, for CPU adapters
-//! with subgroups `shaders/matmul_subgroup.wgsl`, for matrix units `shaders/matmul_cooperative.wgsl`, for GPUs
-//! `shaders/matmul_staged.wgsl`).
+//! with subgroups `shaders/matmul_subgroup.wgsl` and `shaders/matmul_quad.wgsl`, for matrix units
+//! `shaders/matmul_cooperative.wgsl`, for GPUs `shaders/matmul_staged.wgsl`).
 
 use super::matmul_packed::{self, PackedProduct};
 use super::matrix::{FullChunk, Matrix, Storage, placed};
+use super::quad;
 use super::staged;
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, MatrixUnit, Param, PlanBuilder, Tensor, Tuning, Variant};
 
@@ -163,12 +164,22 @@ const TILES: u32 = 8;
 
 /// The lowest tile that has room for all rows, else the tallest that leaves enough tiles: loading B once per tile takes more time
 /// than computing empty rows. The order of the sums is the same for every height.
-fn height(layout: Layout, m: u32, n: u32) -> u32 {
-    let least = if layout == Layout::Tn { 32 } else { 4 };
-    let columns = n.div_ceil(32);
-    let roomy = HEIGHTS.into_iter().rev().find(|h| *h >= m).unwrap_or(HEIGHTS[0]);
+fn height(layout: Layout, lanes: u32, m: u32, n: u32) -> u32 {
+    let least = least_height(layout, lanes);
+    let columns = n.div_ceil(4 * lanes);
+    let roomy = HEIGHTS.into_iter().rev().find(|h| *h >= m).unwrap_or(HEIGHTS[0]).min(most_height(lanes));
     let fits = |h: &&u32| **h == least || (**h <= roomy && m.div_ceil(**h) * columns >= TILES);
     HEIGHTS.iter().filter(|h| **h >= least).find(fits).copied().unwrap_or(least)
+}
+
+/// A block of A is one row for each lane, and in `Tn` four.
+fn least_height(layout: Layout, lanes: u32) -> u32 {
+    if layout == Layout::Tn { 4 * lanes } else { HEIGHTS[HEIGHTS.len() - 1] }
+}
+
+/// With 4 lanes, 64 rows take longer than 32 (SwiftShader).
+fn most_height(lanes: u32) -> u32 {
+    8 * lanes
 }
 
 /// The kernel of a product.
@@ -177,7 +188,7 @@ enum Implementation {
     /// `matmul.wgsl`, by value or by vec4.
     Direct { wide: bool },
     /// `matmul_subgroup.wgsl`, with tiles of `height` rows; narrow: C cannot be written by vec4.
-    Subgroup { height: u32, narrow: bool },
+    Subgroup { lanes: u32, height: u32, narrow: bool },
     /// `matmul_cooperative.wgsl`.
     Cooperative(MatrixUnit),
 }
@@ -192,13 +203,13 @@ const UNIT_QUADS: u32 = UNIT_TILE * UNIT_DEPTH / 4;
 fn spec(layout: Layout, implementation: Implementation, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
     let [x, y] = tuning.matmul_group;
     let (file, constants) = match implementation {
-        Implementation::Subgroup { height, narrow } => {
-            // A tile of 4 rows is half a block.
+        Implementation::Subgroup { lanes, height, narrow } => {
+            // A tile of 4 rows is half a block of 8 lanes.
             let blocks = match layout {
-                Layout::Tn => vec![("GROUPS", height / 32)],
-                Layout::Nt | Layout::Nn => vec![("BLOCKS", height.div_ceil(8)), ("ROWS", height.min(8))],
+                Layout::Tn => vec![("GROUPS", height / (4 * lanes))],
+                Layout::Nt | Layout::Nn => vec![("BLOCKS", height.div_ceil(lanes)), ("ROWS", height.min(lanes))],
             };
-            let tile = [("HEIGHT", height), ("NARROW", u32::from(narrow))];
+            let tile = [("LANES", lanes), ("HEIGHT", height), ("NARROW", u32::from(narrow))];
             ("matmul_subgroup.wgsl", [&tile[..], &blocks].concat())
         }
         Implementation::Cooperative(MatrixUnit { size, subgroup }) => {
@@ -225,7 +236,7 @@ pub fn record_product(plan: &mut PlanBuilder, p: Product) {
     let quads = p.writes_quads();
     let writes = wide && (quads || p.layout == Layout::Nt);
     let [x, y] = plan.tuning().matmul_group;
-    let subgroup = writes && plan.tuning().has(Variant::MatmulSubgroup);
+    let lanes = plan.tuning().lanes.filter(|_| writes && plan.tuning().has(Variant::MatmulSubgroup));
     let staged = writes && plan.tuning().has(Variant::MatmulStaged);
     // With less than half a tile, most of it would be empty.
     let filled = p.m.max() >= UNIT_PART && p.n.max() >= UNIT_PART;
@@ -234,9 +245,11 @@ pub fn record_product(plan: &mut PlanBuilder, p: Product) {
         (Implementation::Cooperative(unit), [UNIT_TILE; 2])
     } else if staged {
         return staged::record_product(plan, p);
-    } else if subgroup {
-        let height = height(p.layout, p.m.max(), p.n.max());
-        (Implementation::Subgroup { height, narrow: !quads }, [32, height])
+    } else if lanes == Some(quad::LANES) && p.layout == Layout::Nt {
+        return quad::record_full(plan, p);
+    } else if let Some(lanes) = lanes {
+        let height = height(p.layout, lanes, p.m.max(), p.n.max());
+        (Implementation::Subgroup { lanes, height, narrow: !quads }, [4 * lanes, height])
     } else {
         (Implementation::Direct { wide }, [8 * x, 8 * y])
     };
@@ -338,10 +351,14 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let mut all = Vec::new();
     for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
         let mut implementations = vec![Implementation::Direct { wide: true }, Implementation::Direct { wide: false }];
-        if tuning.has(Variant::MatmulSubgroup) {
-            let heights = HEIGHTS.iter().filter(|h| layout != Layout::Tn || **h >= 32);
-            implementations.extend(heights.map(|height| Implementation::Subgroup { height: *height, narrow: false }));
-            implementations.extend((layout == Layout::Nt).then_some(Implementation::Subgroup { height: 16, narrow: true }));
+        if let Some(lanes) = tuning.lanes.filter(|_| tuning.has(Variant::MatmulSubgroup)) {
+            let heights = HEIGHTS.into_iter().filter(|h| *h >= least_height(layout, lanes) && *h <= most_height(lanes));
+            let subgroup = |height, narrow| Implementation::Subgroup { lanes, height, narrow };
+            match (lanes, layout) {
+                (quad::LANES, Layout::Nt) => all.extend(quad::variants(&mut plan)),
+                (_, Layout::Nt) => implementations.extend(heights.map(|h| subgroup(h, false)).chain([subgroup(16, true)])),
+                _ => implementations.extend(heights.map(|h| subgroup(h, false))),
+            }
         }
         if tuning.has(Variant::MatmulStaged) {
             all.extend(staged::variants(layout, &Epilogue::all(t)));

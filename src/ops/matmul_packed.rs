@@ -4,6 +4,7 @@
 use super::elements;
 use super::matmul::{self, Epilogue, Layout, View, parameters};
 use super::matrix::Packed;
+use super::quad;
 use super::weight_dtype::{BLOCK, WeightDtype};
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tuning, Variant};
 
@@ -51,12 +52,15 @@ pub(super) struct PackedProduct {
 /// `y[M, N] = x[M, K] · w[N, K]ᵀ`, or `x[M, K] · w[K, N]`, then the epilogue.
 pub(super) fn record_product(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
     let tuning = plan.tuning();
+    let wide = p.x.by_four() && k.max().is_multiple_of(4);
+    if p.transposed && wide && tuning.reads_packed() {
+        return quad::record_packed(plan, p, [m, n, k], epilogue);
+    }
     if m.max() >= MANY_ROWS && (tuning.has(Variant::MatmulSubgroup) || tuning.has(Variant::MatmulCooperative)) {
         return record_unpacked(plan, p, [m, n, k], epilogue);
     }
     let (entry, width) = if p.transposed { ("nt", k) } else { ("nn", n) };
     let rows = if p.transposed && m.max() == 1 { 1 } else { ROWS };
-    let wide = p.x.by_four() && k.max().is_multiple_of(4);
     let [group_x, group_y] = plan.tuning().matmul_group;
     let mut tensors = vec![p.x.tensor, p.w.words, p.y.tensor];
     tensors.extend(p.w.scales);

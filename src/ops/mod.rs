@@ -17,6 +17,7 @@ pub mod loss_head;
 pub mod matmul;
 mod matmul_packed;
 pub mod matrix;
+mod quad;
 pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
@@ -117,6 +118,7 @@ pub fn catalogue() -> Vec<KernelSpec> {
         threads_per_row,
         matmul_group,
         variants: variants.iter().copied().collect(),
+        lanes: None,
         matrix_unit: None,
         cache_part: 256,
         sync_interval: 8,
@@ -125,7 +127,8 @@ pub fn catalogue() -> Vec<KernelSpec> {
     let subgroups = [Variant::MatmulSubgroup, Variant::AttentionSubgroup];
     let gpu = [Variant::MatmulStaged, Variant::AttentionTiled, Variant::CachedAttentionSplit];
     let mut all = Vec::new();
-    for tuning in [tuning(1, [8, 1], &[]), tuning(1, [8, 1], &subgroups), tuning(64, [8, 8], &gpu)] {
+    let of_lanes = |lanes| Tuning { lanes: Some(lanes), ..tuning(1, [8, 1], &subgroups) };
+    for tuning in [tuning(1, [8, 1], &[]), of_lanes(4), of_lanes(8), tuning(64, [8, 8], &gpu)] {
         all.extend(attention::variants(&tuning));
         all.extend(matmul::variants(&tuning));
         all.extend(matmul_packed::variants(&tuning));
@@ -168,6 +171,7 @@ mod tests {
             threads_per_row,
             matmul_group: [8, 1],
             variants: Default::default(),
+            lanes: None,
             matrix_unit: None,
             cache_part: 256,
             sync_interval: 8,

@@ -9,4 +9,4 @@ mod variants;
 
 pub use kernels::kernels;
 pub use report::{Finding, Report};
-pub use variants::{Verdict, Work, open};
+pub use variants::{Trial, Verdict, Work, open, tried};

@@ -6,11 +6,13 @@ use std::fmt;
 
 use super::Finding;
 use super::kernels::matmul::Operand;
-use super::kernels::{KernelChecker, attention, cached_attention, matmul};
+use super::kernels::{KernelChecker, attention, cached_attention, matmul, matmul_packed};
+use super::stored::Stored;
 use crate::gpu::{Gpu, GpuError, GpuOptions, Kernels, PlanBuilder, Tuning, Variant};
 use crate::ops::attention::Heads;
 use crate::ops::matmul::Layout;
 use crate::ops::staged;
+use crate::ops::weight_dtype::WeightDtype;
 
 /// The work that a GPU is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,39 @@ pub enum Work {
     /// Forward only: the products of the backward pass are not tried.
     Judging,
     Training,
+}
+
+/// What the checks of optional kernels are for.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    pub work: Work,
+    /// The attention layers of the model, and how its matrices are stored. `None`: any model's.
+    pub model: Option<(Vec<Heads>, Vec<WeightDtype>)>,
+}
+
+impl Trial {
+    /// For any model.
+    pub fn of(work: Work) -> Self {
+        Trial { work, model: None }
+    }
+
+    fn trains(&self) -> bool {
+        self.work == Work::Training
+    }
+
+    /// Whether products with matrices in this dtype happen. Training multiplies with adapters, and with gradients.
+    fn has(&self, dtype: WeightDtype) -> bool {
+        let known = |(_, dtypes): &(_, Vec<WeightDtype>)| dtypes.contains(&dtype);
+        self.model.as_ref().is_none_or(known) || (dtype == WeightDtype::F32 && self.trains())
+    }
+
+    /// Whether the work uses a variant at all.
+    fn uses(&self, variant: Variant) -> bool {
+        match variant {
+            Variant::MatmulStaged => self.has(WeightDtype::F32),
+            _ => true,
+        }
+    }
 }
 
 /// The result of a variant's checks.
@@ -53,14 +88,23 @@ impl fmt::Display for Verdict {
 /// # Errors
 /// As [`Gpu::open_untested`].
 pub async fn open(options: &GpuOptions, work: Work) -> Result<(Gpu, Vec<Verdict>), GpuError> {
+    tried(options, Gpu::open_untested(options).await?, &Trial::of(work)).await
+}
+
+/// `gpu`, opened with `options`, without the optional kernels that fail their checks or have no work, and the verdict on each
+/// that has. After a shader that is refused, or a lost device, it is another device.
+///
+/// # Errors
+/// As [`Gpu::open_untested`].
+pub async fn tried(options: &GpuOptions, mut gpu: Gpu, trial: &Trial) -> Result<(Gpu, Vec<Verdict>), GpuError> {
     let mut options = options.clone();
     let mut failed: Vec<Verdict> = Vec::new();
     'device: loop {
-        let gpu = Gpu::open_untested(&options).await?;
         let mut tuning = gpu.tuning().clone();
+        tuning.variants.retain(|variant| trial.uses(*variant));
         let mut verdicts = failed.clone();
-        for variant in gpu.tuning().variants.clone() {
-            let verdict = Verdict { variant, worst: attempt(&gpu, variant, work).await };
+        for variant in tuning.variants.clone() {
+            let verdict = Verdict { variant, worst: attempt(&gpu, variant, trial).await };
             if !verdict.passes() {
                 tuning = tuning.without(variant);
                 failed.push(verdict.clone());
@@ -69,6 +113,7 @@ pub async fn open(options: &GpuOptions, work: Work) -> Result<(Gpu, Vec<Verdict>
             if gpu.check().is_err() {
                 // After a refused shader or a lost device nothing else runs: open another device, without this variant.
                 options.kernels = Kernels::Only(tuning.without(variant).variants);
+                gpu = Gpu::open_untested(&options).await?;
                 continue 'device;
             }
         }
@@ -77,14 +122,15 @@ pub async fn open(options: &GpuOptions, work: Work) -> Result<(Gpu, Vec<Verdict>
 }
 
 /// The worst finding of one variant's checks.
-async fn attempt(gpu: &Gpu, variant: Variant, work: Work) -> Finding {
+async fn attempt(gpu: &Gpu, variant: Variant, trial: &Trial) -> Finding {
     // The caches of the checks are short; a small part size splits them nevertheless.
     let tuning = Tuning { variants: BTreeSet::from([variant]), cache_part: 4, ..gpu.tuning().clone() };
     let mut checker = KernelChecker { tuning, ..KernelChecker::new(gpu) };
     let outcome = match variant {
-        Variant::MatmulSubgroup | Variant::MatmulCooperative => products(&mut checker, work).await,
-        Variant::MatmulStaged => tiles(&mut checker, work).await,
-        Variant::AttentionSubgroup | Variant::AttentionTiled => layers(&mut checker).await,
+        Variant::MatmulSubgroup => shared_loads(&mut checker, trial).await,
+        Variant::MatmulCooperative => products(&mut checker, trial).await,
+        Variant::MatmulStaged => tiles(&mut checker, trial).await,
+        Variant::AttentionSubgroup | Variant::AttentionTiled => layers(&mut checker, trial).await,
         Variant::CachedAttentionSplit => caches(&mut checker).await,
     };
     let outcome = outcome.and(gpu.check());
@@ -92,12 +138,31 @@ async fn attempt(gpu: &Gpu, variant: Variant, work: Work) -> Finding {
     checker.report.worst()
 }
 
+/// Products in f32, and with packed matrices where the kernel reads them: one row, and tiles that are not full.
+async fn shared_loads(checker: &mut KernelChecker, trial: &Trial) -> Result<(), GpuError> {
+    if trial.has(WeightDtype::F32) {
+        products(checker, trial).await?;
+    }
+    if !checker.tuning.reads_packed() {
+        return Ok(());
+    }
+    for dtype in WeightDtype::PACKED.into_iter().filter(|dtype| trial.has(*dtype)) {
+        let how = Stored { dtype, cuts: &[36] };
+        matmul_packed::product_with(checker, how, Layout::Nt, [1, 64], Operand::CHUNKS, &["write"]).await?;
+        matmul_packed::product_with(checker, how, Layout::Nt, [11, 64], Operand::CHUNKS, &["write", "residual"]).await?;
+    }
+    Ok(())
+}
+
 /// The lowest tile with every epilogue, and the tallest of each layout as a training step uses it.
-async fn products(checker: &mut KernelChecker, work: Work) -> Result<(), GpuError> {
-    let lowest = if checker.tuning.has(Variant::MatmulCooperative) { [33, 36, 12] } else { [6, 36, 12] };
+async fn products(checker: &mut KernelChecker, trial: &Trial) -> Result<(), GpuError> {
+    let lowest = match checker.tuning.has(Variant::MatmulCooperative) {
+        true => [33, 36, 12],
+        false => [3, 36, 12],
+    };
     matmul::product(checker, Layout::Nt, lowest, Operand::CHUNKS).await?;
     matmul::product_with(checker, Layout::Nt, [68, 228, 12], Operand::CHUNKS, &["write"]).await?;
-    if work == Work::Training {
+    if trial.trains() {
         matmul::product_with(checker, Layout::Nn, [68, 228, 12], Operand::WINDOWS, &["write"]).await?;
         matmul::product_with(checker, Layout::Tn, [68, 228, 13], Operand::WINDOWS, &["accumulate"]).await?;
     }
@@ -105,11 +170,11 @@ async fn products(checker: &mut KernelChecker, work: Work) -> Result<(), GpuErro
 }
 
 /// Both tiles with tails in every direction, every epilogue, C by value, and a weight gradient in parts of K.
-async fn tiles(checker: &mut KernelChecker, work: Work) -> Result<(), GpuError> {
-    products(checker, work).await?;
+async fn tiles(checker: &mut KernelChecker, trial: &Trial) -> Result<(), GpuError> {
+    products(checker, trial).await?;
     matmul::product(checker, Layout::Nt, [70, 33, 20], Operand::CHUNKS).await?;
     let mut layouts = vec![(Layout::Nt, "write")];
-    if work == Work::Training {
+    if trial.trains() {
         layouts.extend([(Layout::Nn, "write"), (Layout::Tn, "accumulate")]);
         matmul::product_with(checker, Layout::Tn, [36, 20, 301], Operand::WINDOWS, &["accumulate"]).await?;
     }
@@ -122,14 +187,20 @@ async fn tiles(checker: &mut KernelChecker, work: Work) -> Result<(), GpuError> 
     Ok(())
 }
 
-/// Forward and backward, packed sequences and shared prefixes under a window: grouped heads, tails in every direction.
-async fn layers(checker: &mut KernelChecker) -> Result<(), GpuError> {
-    let h = Heads::new(6, 2, 8, Some(6));
-    attention::packed(checker, &h, "shared prefixes", &attention::shared_prefixes()).await?;
-    if checker.tuning.has(Variant::AttentionTiled) {
+/// Packed sequences and shared prefixes: the model's layers, or grouped heads under a window with tails in every direction.
+async fn layers(checker: &mut KernelChecker, trial: &Trial) -> Result<(), GpuError> {
+    let mut layers = vec![Heads::new(6, 2, 8, Some(6))];
+    if let Some((heads, _)) = &trial.model {
+        layers.clone_from(heads);
+    } else if checker.tuning.has(Variant::AttentionTiled) {
         // Vectors of several chunks, the last of them not whole.
-        for h in [Heads::new(3, 1, 80, None), Heads::new(2, 1, 256, None)] {
-            attention::packed(checker, &h, "shared prefixes", &attention::shared_prefixes()).await?;
+        layers.extend([Heads::new(3, 1, 80, None), Heads::new(2, 1, 256, None)]);
+    }
+    for h in layers {
+        let batch = attention::shared_prefixes();
+        match trial.work {
+            Work::Judging => attention::forward(checker, &h, "shared prefixes", &batch).await?,
+            Work::Training => attention::packed(checker, &h, "shared prefixes", &batch).await?,
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::clock::{now, seconds_since};
+use super::engine::TrainingKernels;
 use super::export::{self, BundleFiles};
 use super::rows::{self, Given, RequestOptions};
 use super::{Failure, train};
@@ -42,6 +43,7 @@ fn page_adapter() -> LoraSettings {
 #[wasm_bindgen]
 pub struct WebJudge {
     pub(super) gpu: Gpu,
+    pub(super) training: TrainingKernels,
     state: RefCell<State>,
     pub(super) prompt: JudgePrompt,
     manifest: Manifest,
@@ -70,12 +72,18 @@ impl State {
 }
 
 impl WebJudge {
-    pub(super) fn new(gpu: Gpu, manifest: Manifest, weights: Weights, tokenizer: Tokenizer) -> Result<Self, Failure> {
+    pub(super) fn new(
+        gpu: Gpu,
+        training: TrainingKernels,
+        manifest: Manifest,
+        weights: Weights,
+        tokenizer: Tokenizer,
+    ) -> Result<Self, Failure> {
         let mut settings = JudgeSettings::from_json(&manifest.judge_json())?;
         settings.state_date(&tokenizer)?;
         let prompt = settings.prompt(&tokenizer)?;
         let state = RefCell::new(State::new(&gpu, weights, tokenizer, settings)?);
-        Ok(WebJudge { gpu, state, prompt, manifest, loaded: RefCell::new(None), trained: Cell::new(false) })
+        Ok(WebJudge { gpu, training, state, prompt, manifest, loaded: RefCell::new(None), trained: Cell::new(false) })
     }
 
     /// Weights and judge as they are now.
@@ -152,6 +160,21 @@ impl WebJudge {
 
 #[wasm_bindgen]
 impl WebJudge {
+    /// Makes what scoring a row like this one needs, so that no later call waits for the compiler of the kernels.
+    ///
+    /// # Errors
+    /// `BadRow`, and what the GPU reports.
+    pub async fn prepare(&self, row: &str) -> Result<(), Failure> {
+        let example = rows::read("the row", row, rows::view(Labels::Optional, false))?;
+        let state = self.state();
+        state.judge.reserve_one(&example, &RequestOptions::default().judging(1)?)?;
+        // The GPU answers after its compiler.
+        if let Some(buffer) = state.weights.base().buffers().first() {
+            self.gpu.read::<u32>(buffer, 0, 1).await?;
+        }
+        Ok(())
+    }
+
     /// What this judge is, as JSON.
     pub fn about(&self) -> String {
         let state = self.state();

@@ -2,6 +2,7 @@
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
+use super::engine::TrainingKernels;
 use super::{Engine, Failure, WebJudge};
 use crate::bundle::{ArrayPart, Contents, EntryFormat, Manifest, ShardReader, TensorChunk};
 use crate::gpu::Gpu;
@@ -26,6 +27,7 @@ pub(super) fn dtype_on_gpu(stored: WeightDtype, keep_half_precision: bool) -> We
 #[wasm_bindgen]
 pub struct Loader {
     gpu: Gpu,
+    training: TrainingKernels,
     manifest: Manifest,
     tokenizer: Tokenizer,
     writer: WeightWriter,
@@ -62,7 +64,8 @@ impl Loader {
             let message = format!("The tokenizer has {tokens} tokens, but the model only {rows}: they do not belong together.");
             return Err(Failure::bundle(message));
         }
-        let gpu = engine.gpu.clone();
+        let gpu = engine.gpu();
+        let training = engine.for_training(&manifest, keep_half_precision)?;
         let stored = manifest.weight_dtype()?;
         let writer = WeightWriter {
             gpu: gpu.clone(),
@@ -72,7 +75,7 @@ impl Loader {
             values: Vec::new(),
             entries: Vec::new(),
         };
-        Ok(Loader { gpu, manifest, tokenizer, writer, reader: None, queued: 0 })
+        Ok(Loader { gpu, training, manifest, tokenizer, writer, reader: None, queued: 0 })
     }
 
     /// Takes the next bytes of shard `shard` (its index in the manifest). Shards come one after another.
@@ -141,7 +144,7 @@ impl Loader {
         if let Some(buffer) = self.writer.weights.base().buffers().first() {
             self.gpu.read::<u32>(buffer, 0, 1).await?;
         }
-        WebJudge::new(self.gpu, self.manifest, self.writer.weights, self.tokenizer)
+        WebJudge::new(self.gpu, self.training, self.manifest, self.writer.weights, self.tokenizer)
     }
 }
 

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::clock::{now, seconds_since};
+use super::engine::verdicts;
 use super::judge::continues;
 use super::metrics::agreement_of;
 use super::{Failure, WebJudge, rows};
@@ -91,6 +92,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
         let message = "No training row is left: give at least one whose prompt leaves room for a chain of thought.";
         return Err(Failure::row(message));
     }
+    let (gpu, found) = web.training.choose(&web.gpu).await?;
     let before = measure(web, &held_out).await?;
     let weights = web.prepare_training(options.seed)?.weights;
 
@@ -108,7 +110,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     };
     let (scale, max_tokens) = (&settings.scale, settings.max_completion_length);
     let data = TrainData { examples: &prepared.examples, scale, layout, tokenizer, max_tokens };
-    let engine = Engine::with_weights(&web.gpu, weights, None, &config, &data, &Ranks::alone())?;
+    let engine = Engine::with_weights(&gpu, weights, None, &config, &data, &Ranks::alone())?;
     let mut training = TrainLoop::new(engine, &config, &prepared.examples)?;
     let began = now();
     while !training.is_over() {
@@ -136,7 +138,14 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
         }
     }
     let after = measure(web, &held_out).await?;
-    Ok(json!({"steps": training.counters().steps, "seconds": seconds_since(start), "before": before, "after": after}).to_string())
+    let result = json!({
+        "steps": training.counters().steps,
+        "seconds": seconds_since(start),
+        "before": before,
+        "after": after,
+        "kernels": verdicts(&found),
+    });
+    Ok(result.to_string())
 }
 
 /// The judge's scores of labelled rows, each after its greedy chain, and how well they agree with the labels.

@@ -86,6 +86,7 @@ pub fn cpu_tuning() -> Tuning {
         threads_per_row: 1,
         matmul_group: [8, 1],
         variants: BTreeSet::new(),
+        lanes: None,
         matrix_unit: None,
         cache_part: 256,
         sync_interval: 8,
@@ -104,7 +105,7 @@ pub fn tunings() -> Vec<Tuning> {
     let mut all = vec![cpu_tuning(), gpu_tuning()];
     let subgroups = [Variant::MatmulSubgroup, Variant::AttentionSubgroup];
     if subgroups.iter().all(|v| gpu().tuning().has(*v)) {
-        all.push(Tuning { variants: subgroups.into(), ..cpu_tuning() });
+        all.push(Tuning { variants: subgroups.into(), lanes: gpu().tuning().lanes, ..cpu_tuning() });
     }
     if gpu().runs(Variant::MatmulCooperative) {
         all.push(gpu().tuning().only(Variant::MatmulCooperative));

@@ -34,7 +34,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "words",
         ],
     ),
-    ("web", &["train", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random", "ranks"]),
+    (
+        "web",
+        &["train", "judge", "selftest", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random", "ranks"],
+    ),
     (
         "experiments",
         &[

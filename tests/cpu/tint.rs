@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::cli::skip;
-use jurist::gpu::{KernelSpec, assemble};
+use jurist::gpu::{KernelSpec, assemble_for_browsers};
 use jurist::ops::catalogue;
 
 const BROWSERS: [&str; 5] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome"];
@@ -23,7 +23,7 @@ const report = (text) => fetch("/result", { method: "POST", body: JSON.stringify
 try {
   const adapter = await navigator.gpu?.requestAdapter();
   if (!adapter) throw new Error("the browser offers no WebGPU adapter");
-  const device = await adapter.requestDevice(); // WebGPU's default limits
+  const device = await adapter.requestDevice({ requiredFeatures: ["subgroups"] }); // WebGPU's default limits
   const kernels = await (await fetch("/kernels")).json();
   const compile = async ({ name, entry, code, pipeline }) => {
     const module = device.createShaderModule({ code, label: name });
@@ -58,12 +58,12 @@ fn every_variant_compiles_in_chromium() {
         skip("JURIST_SKIP_BROWSER=1");
         return;
     }
-    let specs: Vec<KernelSpec> = catalogue().into_iter().filter(|spec| !spec.needs_subgroups()).collect();
+    let specs: Vec<KernelSpec> = catalogue().into_iter().filter(|spec| !spec.needs_matrix_units()).collect();
     let kernels: Vec<serde_json::Value> = specs
         .iter()
         .enumerate()
         .map(|(at, spec)| {
-            let code = assemble(spec).unwrap_or_else(|e| panic!("{e}"));
+            let code = assemble_for_browsers(spec).unwrap_or_else(|e| panic!("{e}"));
             let same = |other: &KernelSpec| (other.file, other.entry) == (spec.file, spec.entry);
             let pipeline = !specs[..at].iter().any(same) || !specs[at + 1..].iter().any(same);
             serde_json::json!({ "name": spec.to_string(), "entry": spec.entry, "code": code, "pipeline": pipeline })

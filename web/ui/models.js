@@ -11,7 +11,7 @@ import { clearFailures, progressBar, showFailure } from "./work.js";
 /**
  * @import { ProgressBar } from "./work.js"
  * @import { OpenJudge, PageState, View } from "./types.js"
- * @import { Adapter, FailureName, Inspection, KeptModel, Progress, Source } from "../types.js"
+ * @import { Adapter, FailureName, Inspection, KernelVerdict, KeptModel, Progress, Source } from "../types.js"
  */
 
 const SPARE_SPACE = 1.02; // records and rounding
@@ -222,12 +222,24 @@ export function progressText(bar) {
 /** @typedef {[name: string, value: string]} Fact */
 
 /** @param {Adapter} adapter @returns {Fact[]} */
-function adapterFacts({ adapter, vendor, architecture, software, limits }) {
+function adapterFacts({ adapter, vendor, architecture, software, limits, kernels }) {
   const name = adapter || [vendor, architecture].filter(Boolean).join(" ") || "not named by the browser";
   const { maxStorageBufferBindingSize: binding, maxBufferSize: buffer } = limits;
   return [
     ["Adapter", software ? `${name} (software: slow)` : name],
     ["Its limits", `${bytes(binding)} per binding, ${bytes(buffer)} per buffer`],
+    ...kernelFacts(kernels),
+  ];
+}
+
+/** @param {KernelVerdict[] | null} kernels @returns {Fact[]} */
+function kernelFacts(kernels) {
+  if (!kernels) return [];
+  const used = kernels.filter((kernel) => kernel.used).map(({ name }) => name);
+  const failed = kernels.filter((kernel) => !kernel.used);
+  return [
+    ["Kernels", used.length > 0 ? `${used.join(", ")}: compared here with sums in f64` : "plain"],
+    ...failed.map(({ name, why }) => /** @type {Fact} */ ([`Left out: ${name}`, why])),
   ];
 }
 

@@ -38,7 +38,9 @@ type Shape = (u32, u32, u32);
 enum Adapter {
     /// A discrete or integrated GPU, natively.
     Native,
-    /// One that is offered no optional kernels, as in a browser.
+    /// A GPU in a browser.
+    Browser,
+    /// One whose optional kernels failed their checks.
     Plain,
     /// One that products on matrix units were asked for.
     Units,
@@ -46,8 +48,11 @@ enum Adapter {
 
 impl Adapter {
     fn tuning(self) -> Result<Tuning, String> {
-        let none = Kernels::Only(Default::default());
-        let kernels = if let Adapter::Plain = self { none } else { Kernels::default() };
+        let kernels = match self {
+            Adapter::Native | Adapter::Units => Kernels::default(),
+            Adapter::Browser => Kernels::Only([Variant::MatmulStaged, Variant::AttentionTiled].into()),
+            Adapter::Plain => Kernels::Only(Default::default()),
+        };
         let gpu = Gpu::dry_discrete(&GpuOptions { kernels, ..GpuOptions::default() }).map_err(|e| e.to_string())?;
         let mut tuning = gpu.tuning().clone();
         if let Adapter::Units = self {
@@ -108,7 +113,7 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         adapter: Adapter::Plain,
         record: |plan| product(plan, Layout::Nt, [TOKENS, 2 * FFN, HIDDEN], Epilogue::Write),
-        rows: &[("browsers: product nt", "matmul:nt")],
+        rows: &[("plain: product nt", "matmul:nt")],
     },
     Operation {
         adapter: Adapter::Native,
@@ -199,27 +204,27 @@ const OPERATIONS: &[Operation] = &[
         adapter: Adapter::Plain,
         record: |plan| attention(plan, QWEN3),
         rows: &[
-            ("browsers: attention forward, D 128", "attention:forward"),
-            ("browsers: attention backward q, D 128", "attention:backward_q"),
-            ("browsers: attention backward kv, D 128", "attention:backward_kv"),
+            ("plain: attention forward, D 128", "attention:forward"),
+            ("plain: attention backward q, D 128", "attention:backward_q"),
+            ("plain: attention backward kv, D 128", "attention:backward_kv"),
         ],
     },
     Operation {
         adapter: Adapter::Plain,
         record: |plan| attention(plan, SMOLLM2),
         rows: &[
-            ("browsers: attention forward, D 64", "attention:forward"),
-            ("browsers: attention backward q, D 64", "attention:backward_q"),
-            ("browsers: attention backward kv, D 64", "attention:backward_kv"),
+            ("plain: attention forward, D 64", "attention:forward"),
+            ("plain: attention backward q, D 64", "attention:backward_q"),
+            ("plain: attention backward kv, D 64", "attention:backward_kv"),
         ],
     },
     Operation {
         adapter: Adapter::Plain,
         record: |plan| attention(plan, GEMMA3),
         rows: &[
-            ("browsers: attention forward, D 256", "attention:forward"),
-            ("browsers: attention backward q, D 256", "attention:backward_q"),
-            ("browsers: attention backward kv, D 256", "attention:backward_kv"),
+            ("plain: attention forward, D 256", "attention:forward"),
+            ("plain: attention backward q, D 256", "attention:backward_q"),
+            ("plain: attention backward kv, D 256", "attention:backward_kv"),
         ],
     },
     // Attention over a cache, in decoding.
@@ -242,19 +247,19 @@ const OPERATIONS: &[Operation] = &[
         rows: &[("cached attention part, D 256", "cached_attention_split:part")],
     },
     Operation {
-        adapter: Adapter::Plain,
+        adapter: Adapter::Browser,
         record: |plan| cached(plan, QWEN3),
-        rows: &[("browsers: cached attention, D 128", "cached_attention:attend")],
+        rows: &[("browsers: cached attention, D 128", "cached_attention_team:attend")],
     },
     Operation {
-        adapter: Adapter::Plain,
+        adapter: Adapter::Browser,
         record: |plan| cached(plan, SMOLLM2),
-        rows: &[("browsers: cached attention, D 64", "cached_attention:attend")],
+        rows: &[("browsers: cached attention, D 64", "cached_attention_team:attend")],
     },
     Operation {
-        adapter: Adapter::Plain,
+        adapter: Adapter::Browser,
         record: |plan| cached(plan, GEMMA3),
-        rows: &[("browsers: cached attention, D 256", "cached_attention:attend")],
+        rows: &[("browsers: cached attention, D 256", "cached_attention_team:attend")],
     },
     // Over the vocabulary.
     Operation {

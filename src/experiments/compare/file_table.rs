@@ -344,7 +344,7 @@ mod tests {
         let of = |scores: &[f64]| sample.values(rmse, &[scores]);
         let gain = difference(&of(&good), &of(&bad)).unwrap();
         assert!(gain.value < -1.0 && gain.interval.unwrap().1 < 0.0, "{gain:?}");
-        assert!(signed(Some(gain)).starts_with("**-"));
+        assert!(signed(Some(gain), false).starts_with("**-"));
         // A constant has no correlation, and none is shown.
         assert_eq!(figure(&sample.values(pearson, &[&[1.0; 40]])), None);
         assert_eq!(with_interval(None), "–");

@@ -103,6 +103,19 @@ impl Shape {
     }
 }
 
+/// The attention layers of a model that differ.
+pub fn attention_layers(config: &Config) -> Vec<Heads> {
+    let shape = Shape::of(config);
+    let mut layers: Vec<Heads> = Vec::new();
+    for layer in &config.layers {
+        let heads = shape.heads_of(*layer);
+        if layers.iter().all(|known| known.window != heads.window) {
+            layers.push(heads);
+        }
+    }
+    layers
+}
+
 /// The inputs of a pass.
 #[derive(Clone, Copy, Debug)]
 struct Inputs<'a> {

@@ -50,6 +50,15 @@ pub fn split(h: &Heads, fused: &[f64]) -> [Vec<f64>; 3] {
 
 /// Forward and all gradients, in a plan with room for three tokens more than the batch has.
 pub async fn packed(checker: &mut KernelChecker, h: &Heads, name: &str, batch: &Batch) -> Result<(), GpuError> {
+    passes(checker, h, name, batch, true).await
+}
+
+/// Forward, likewise.
+pub async fn forward(checker: &mut KernelChecker, h: &Heads, name: &str, batch: &Batch) -> Result<(), GpuError> {
+    passes(checker, h, name, batch, false).await
+}
+
+async fn passes(checker: &mut KernelChecker, h: &Heads, name: &str, batch: &Batch, backward: bool) -> Result<(), GpuError> {
     let (tokens, width) = (batch.tokens(), (h.heads * h.head_dim) as usize);
     let planned = tokens + 3;
     let fused_width = (h.total() * h.head_dim) as usize;
@@ -64,21 +73,27 @@ pub async fn packed(checker: &mut KernelChecker, h: &Heads, name: &str, batch: &
     let (out, stats) = (test.output("out", planned * width), test.output("stats", planned * 2 * h.heads as usize));
     let dqkv = test.output("dqkv", planned * fused_width);
     attention::record_forward(&mut test.plan, h, qkv, spans, out, stats, count);
-    attention::record_backward(&mut test.plan, h, Backward { qkv, spans, out, stats, dout: gdout, dqkv }, count);
+    if backward {
+        attention::record_backward(&mut test.plan, h, Backward { qkv, spans, out, stats, dout: gdout, dqkv }, count);
+    }
     let built = test.build_and_run(&checker.gpu)?;
 
     let [q, k, v] = split(h, &fused);
     let spec = spec_of(h);
     let attended = spec.forward(batch.layout(), &q, &k, &v);
-    let (dq, dk, dv) = spec.backward(batch.layout(), (&q, &k, &v), &attended, &dout);
     let window = h.window.map_or(String::new(), |w| format!(", window {w}"));
     let name = format!("{name}, heads {}:{} of {}{window}", h.heads, h.kv_heads, h.head_dim);
-    let Attended { out: expected, lse } = attended;
-    let (out, stats, dqkv) = (built.read_floats(out).await?, built.read_floats(stats).await?, built.read_floats(dqkv).await?);
-    checker.compare_live_result("attention", &format!("out, {name}"), &out, &expected);
+    let Attended { out: expected, lse } = &attended;
+    let (out, stats) = (built.read_floats(out).await?, built.read_floats(stats).await?);
+    checker.compare_live_result("attention", &format!("out, {name}"), &out, expected);
     let found: Vec<f64> = stats.chunks(2).take(lse.len()).map(|s| s[0]).collect();
-    checker.compare_result("attention", &format!("lse, {name}"), &found, &lse);
+    checker.compare_result("attention", &format!("lse, {name}"), &found, lse);
+    if !backward {
+        return Ok(());
+    }
 
+    let (dq, dk, dv) = spec.backward(batch.layout(), (&q, &k, &v), &attended, &dout);
+    let dqkv = built.read_floats(dqkv).await?;
     let (live, rest) = dqkv.split_at(tokens * fused_width);
     let [gq, gk, gv] = split(h, live);
     // A single key has probability 1 whatever q and k are. Their gradient is then exactly 0, and a relative error means nothing.

@@ -1,7 +1,7 @@
 //! Matrix products with a weight matrix as a model stores it: packed, or cut by rows into chunks.
 
 use super::KernelChecker;
-use super::matmul::{Operand, Window};
+use super::matmul::{EPILOGUES, Operand, Window};
 use crate::gpu::{Extent, GpuError, Tensor};
 use crate::ops::matmul::{Epilogue, Layout, View, record_backward_input_between, record_forward_between};
 use crate::ops::weight_dtype::WeightDtype;
@@ -31,8 +31,20 @@ pub async fn product(
     checker: &mut KernelChecker,
     how: Stored<'_>,
     layout: Layout,
+    sizes: [usize; 2],
+    operand: Operand,
+) -> Result<(), GpuError> {
+    product_with(checker, how, layout, sizes, operand, &EPILOGUES).await
+}
+
+/// As [`product`], with some of [`EPILOGUES`].
+pub async fn product_with(
+    checker: &mut KernelChecker,
+    how: Stored<'_>,
+    layout: Layout,
     [m, width]: [usize; 2],
     operand: Operand,
+    wanted: &[&str],
 ) -> Result<(), GpuError> {
     let transposed = layout == Layout::Nt;
     let (inputs, outputs) = if transposed { (width, how.rows()) } else { (how.rows(), width) };
@@ -45,14 +57,19 @@ pub async fn product(
     let gx = x.view(test.floats("x", &x.all));
     let gbias = View::of(test.floats("bias", &bias), outputs as u32);
     let gresidual = test.floats("residual", &y.all);
-    let mut out: Vec<Tensor> = ["plain", "bias", "residual"].map(|name| test.output(name, y.all.len())).to_vec();
-    out.push(test.floats("accumulate", &y.all));
-    let epilogues = [Epilogue::Write, Epilogue::Bias(gbias), Epilogue::Residual(gresidual), Epilogue::Accumulate];
-    for (c, epilogue) in out.iter().zip(epilogues) {
+    let mut out: Vec<(&str, Tensor)> = Vec::new();
+    for name in EPILOGUES.into_iter().filter(|e| wanted.contains(e)) {
+        let (c, epilogue) = match name {
+            "accumulate" => (test.floats(name, &y.all), Epilogue::Accumulate),
+            "bias" => (test.output(name, y.all.len()), Epilogue::Bias(gbias)),
+            "residual" => (test.output(name, y.all.len()), Epilogue::Residual(gresidual)),
+            _ => (test.output(name, y.all.len()), Epilogue::Write),
+        };
+        out.push((name, c));
         let sizes = [m, width].map(|x| Extent::fixed(x as u32));
         match transposed {
-            true => record_forward_between(&mut test.plan, gx, &w, y.view(*c), sizes, epilogue),
-            false => record_backward_input_between(&mut test.plan, gx, &w, y.view(*c), sizes, epilogue),
+            true => record_forward_between(&mut test.plan, gx, &w, y.view(c), sizes, epilogue),
+            false => record_backward_input_between(&mut test.plan, gx, &w, y.view(c), sizes, epilogue),
         }
     }
     let built = test.build_and_run(&checker.gpu)?;
@@ -61,9 +78,13 @@ pub async fn product(
     let plain = if transposed { reference::linear(&x, &weights, None, width) } else { reference::linear_dx(&x, &weights, width) };
     let biased: Vec<f64> = plain.chunks(outputs).flat_map(|row| sum(row, &bias)).collect();
     let added = sum(&plain, &y.of(&y.all));
-    let expected = [("write", &plain), ("bias", &biased), ("residual", &added), ("accumulate", &added)];
-    for (c, (name, expected)) in out.iter().zip(expected) {
-        let (all, what) = (built.read_floats(*c).await?, format!("{name}, {m}x{inputs} to {outputs}"));
+    for (name, c) in out {
+        let expected = match name {
+            "write" => &plain,
+            "bias" => &biased,
+            _ => &added,
+        };
+        let (all, what) = (built.read_floats(c).await?, format!("{name}, {m}x{inputs} to {outputs}"));
         match transposed {
             true => checker.compare_result(&operation, &what, &y.of(&all), expected),
             false => checker.compare_gradient(&operation, &what, &y.of(&all), expected),
