@@ -113,6 +113,9 @@ impl JudgingArgs {
         context: &Context,
         progress: &mut dyn Progress,
     ) -> Result<Dataset, CliError> {
+        if context.ranks.size() > 1 && file == Path::new("-") {
+            return Err(CliError::Usage("-: only one of the processes has the standard input; give a file".into()));
+        }
         let words = self.scale(model, context)?.map_or_else(LabelWords::default, |scale| scale.label_words());
         self.rows_with_words(file, labels, (words, self.judge.compares(model, context)), progress)
     }

@@ -177,9 +177,14 @@ fn ranks_that_judge_otherwise_are_refused() {
         assert!(done.code != Some(0) && told.len() == 1 && told[0].contains(expected), "{}\nexpected {expected}", done.err);
         assert!(!task.at("refused.jsonl").exists());
     }
-    let done = end(on_ranks(2, &task.jurist(&["doctor", "--list"]), &[]).spawn().unwrap(), ENDS_WITHIN);
-    let told = errors(&done);
-    assert!(told.len() == 1 && told[0].contains("2 processes were started, and this command works in one"), "{}", done.err);
+    for (args, expected) in [
+        (&["doctor", "--list"][..], "2 processes were started, and this command works in one"),
+        (&["score", "--model", "plain", "--input", "-"], "only one of the processes has the standard input"),
+    ] {
+        let done = end(on_ranks(2, &task.jurist(args), &[]).spawn().unwrap(), ENDS_WITHIN);
+        let told = errors(&done);
+        assert!(told.len() == 1 && told[0].contains(expected), "{}\nexpected {expected}", done.err);
+    }
 }
 
 #[test]
