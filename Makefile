@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 JURIST := ./target/release/jurist
 
-.PHONY: help setup demo test fresh performance build driver web serve web-judge parquet hub fuzz llama-cpp clients english reliability gpu-report fmt clean
+.PHONY: help setup demo test fresh performance build driver web serve web-judge parquet hub mpi fuzz llama-cpp clients english reliability gpu-report fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 13
@@ -62,6 +62,11 @@ hub: setup ## compile target/release/jurist with downloads from the Hugging Face
 	cargo build --release --locked --features hf-hub
 	cargo test --release --locked --features hf-hub --test hub
 	cargo test --release --locked --features hf-hub --lib hub
+
+# Ranks are tested as processes on this machine, with 1 to 4 of them, and on two hosts that network namespaces play (needs root).
+mpi: setup ## compile target/release/jurist with MPI, for several GPUs and machines, and test that (Debian: installs OpenMPI, libclang)
+	@scripts/setup.sh mpi
+	@scripts/mpi.sh test
 
 # Debian only: Mesa's compilers come from its newest suite, into target/. What the kernels cost is compared with a baseline.
 gpu-report: setup ## what Mesa's GPU compilers make of the kernels (70 MB); fails where worse than the baseline; ACCEPT=1 writes it

@@ -7,6 +7,7 @@
 #   scripts/setup.sh bindgen          the tool that makes a JavaScript module of the wasm
 #   scripts/setup.sh browser          Chromium, which compiles every shader as browsers do
 #   scripts/setup.sh pip              Python's pip, which fetches packages that hold models and data
+#   scripts/setup.sh mpi              an MPI library with its compiler, and libclang, which reads its headers
 #   scripts/setup.sh page             what web/tests needs from npm, and Node in $NODE if the system's is too old
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -152,6 +153,22 @@ setup_pip() {
     apt_install python3 python3-pip
 }
 
+# Whether there is a libclang, for bindgen; it also looks where LIBCLANG_PATH says.
+has_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ||
+        compgen -G '/usr/lib/*/libclang*.so*' >/dev/null || compgen -G '/usr/lib*/libclang*.so*' >/dev/null
+}
+
+setup_mpi() {
+    local missing=()
+    have mpirun || missing+=(openmpi-bin)
+    have mpicc || missing+=(libopenmpi-dev)
+    has_libclang || missing+=(libclang-dev)
+    [ ${#missing[@]} -eq 0 ] && return
+    say "the cargo feature mpi needs an MPI library, its headers and libclang"
+    apt_install "${missing[@]}"
+}
+
 case "${1:-}" in
     rust) setup_rust ;;
     targets) rust_targets wasm32-unknown-unknown x86_64-pc-windows-msvc aarch64-apple-darwin ;;
@@ -159,6 +176,7 @@ case "${1:-}" in
     browser) setup_browser ;;
     page) setup_page ;;
     pip) setup_pip ;;
+    mpi) setup_mpi ;;
     bindgen) setup_bindgen ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

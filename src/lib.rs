@@ -59,6 +59,7 @@
 //! | `toml` | yes | config files |
 //! | `parquet` | | rows from Parquet |
 //! | `hf-hub` | | downloads from the Hugging Face hub |
+//! | `mpi` | | several processes as one run, by an MPI library |
 //!
 //! `ARCHITECTURE.md` in the repository is a map of the code.
 
@@ -198,6 +199,11 @@ mod progress;
 pub mod random;
 #[cfg(not(feature = "internals"))]
 mod random;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod ranks;
+#[cfg(not(feature = "internals"))]
+mod ranks;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod reference;

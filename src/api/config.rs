@@ -21,7 +21,7 @@
 
 pub use crate::judge::{Expectation, ScoreReads};
 pub use crate::model::weight_policy::WeightPolicy;
-pub use crate::train::config::{BestMetric, ChainColumn, Chat, Method, Preset, ReportTo, Resume, SaveDtype};
+pub use crate::train::config::{BestMetric, ChainColumn, Chat, GradientSum, Method, Preset, ReportTo, Resume, SaveDtype};
 pub use crate::train::objective::policy::Aggregation;
 pub use crate::train::objective::schedule::Decay;
 pub use crate::words::UnknownWord;

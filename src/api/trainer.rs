@@ -6,6 +6,7 @@ use super::{Error, Progress, TrainConfig, TrainOutcome, fetch};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::hub::DownloadWatch;
 use crate::progress::Silent;
+use crate::ranks::Ranks;
 use crate::system::SystemClock;
 use crate::train::run::{RunContext, run};
 use crate::words::count;
@@ -90,6 +91,7 @@ impl<'a> Trainer<'a> {
             gpu: &gpu,
             clock: &SystemClock::start(),
             progress: self.progress.as_mut(),
+            ranks: &Ranks::alone(),
             interrupted: self.interrupted.as_ref(),
         };
         Ok(run(&config, ctx).await?)

@@ -37,7 +37,8 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// GPU to use: its name, a part of it, or its index in `jurist doctor` [env: JURIST_ADAPTER]
+    /// GPU to use: its name, a part of it, or its index in `jurist doctor`; with several ranks a list with commas, of which the ranks
+    /// of a machine take turns [env: JURIST_ADAPTER]
     #[arg(long, global = true, value_name = "NAME|INDEX")]
     pub adapter: Option<String>,
 

@@ -10,10 +10,15 @@ use crate::train::run::RunContext;
 pub fn run(args: &DemoArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     let gpu = context.gpu(Work::Training, &mut progress)?;
-    let interrupt = Interrupt::watch()?.stops_after(STEP);
+    let interrupt = Interrupt::watch(&context.ranks)?.stops_after(STEP);
     let options = DemoOptions { output_dir: args.output_dir.clone(), quick: args.quick, seed: args.seed };
-    let ctx =
-        RunContext { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
+    let ctx = RunContext {
+        gpu: &gpu,
+        clock: &SystemClock::start(),
+        progress: &mut progress,
+        ranks: &context.ranks,
+        interrupted: &|| interrupt.requested(),
+    };
     match pollster::block_on(demo(&options, ctx))? {
         DemoOutcome::Interrupted(checkpoint) => {
             let again = "jurist demo with the same flags continues from";

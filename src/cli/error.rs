@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::printable::{printable, shortened};
+use crate::ranks::RankError;
 use crate::train::TrainError;
 
 /// What ends a command early.
@@ -13,6 +14,8 @@ pub enum CliError {
     #[error(transparent)]
     Train(#[from] TrainError),
 
+    #[error(transparent)]
+    Ranks(#[from] RankError),
     #[error(transparent)]
     Gpu(#[from] crate::gpu::GpuError),
     #[error(transparent)]
@@ -87,6 +90,19 @@ impl CliError {
             CliError::Output { source } if source.kind() == io::ErrorKind::BrokenPipe => 0,
             _ => 1,
         }
+    }
+
+    /// The error, if it is one of working in several ranks.
+    pub fn of_ranks(&self) -> Option<&RankError> {
+        match self {
+            CliError::Ranks(error) | CliError::Train(TrainError::Ranks(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether all ranks end so, in an orderly way.
+    pub fn is_orderly(&self) -> bool {
+        matches!(self.exit_code(), 0 | 3 | 130)
     }
 
     /// The error and its causes as they are shown: they cannot steer a terminal, and do not fill it. `None` when there is nothing

@@ -28,7 +28,7 @@ const WORST: usize = 12;
 /// Measures scored rows, or scores and measures.
 pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
-    let interrupt = Interrupt::watch()?;
+    let interrupt = Interrupt::watch(&context.ranks)?;
     let places = Places::default()
         .reads(args.scored.as_deref(), "the scored rows")
         .reads(args.input.as_deref(), "--input")
@@ -55,7 +55,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         (None, Some(model), Some(input)) => {
             let sink = match &args.output {
                 None => Sink::None,
-                Some(output) => Sink::open(output, args.resume)?,
+                Some(output) => Sink::open(output, args.resume, &context.ranks)?,
             };
             let rows = args.judging.labelled_rows((input, Some(model)), context, &mut progress)?;
             let judge = args.judging.open(model, &rows, true, context, &mut progress)?;
@@ -68,10 +68,13 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
                 sides: [&rows.examples],
                 form: &Single,
                 column: &args.judge_column,
+                ranks: &context.ranks,
                 interrupt: &interrupt,
             };
             let mut judgements: Vec<ScoreRecord> = Vec::new();
-            tally = judge_rows(&work, sink, &mut progress, |[judgement]| judgements.push(judgement))?;
+            let judged = judge_rows(&work, sink, &mut progress, |[judgement]| judgements.push(judgement))?;
+            let Some(judged) = judged else { return Ok(()) };
+            tally = judged;
             swap = args.judging.chain_swap(&judge, (&rows, &judgements), &interrupt)?;
             let fitted_on = judge.settings().calibration.as_ref().and_then(|calibration| calibration.fitted_on.as_ref());
             if fitted_on.is_some_and(|known| *known == row_hashes::of_set(&rows.examples)) {

@@ -30,7 +30,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     }
     let mut progress = context.progress();
     refuse_input(&args.out, &args.checkpoint, "the checkpoint")?;
-    let _interrupt = Interrupt::watch()?;
+    let _interrupt = Interrupt::watch(&context.ranks)?;
     let weights = args.weights.parse::<WeightDtype>().map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
     if args.calibrate.is_some() && weights != WeightDtype::Q4 {
         return Err(CliError::Usage("--calibrate: only q4 is rounded by rows; add --weights q4, or leave it out".into()));

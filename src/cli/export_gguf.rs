@@ -24,7 +24,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     if args.examples.is_some() {
         progress.note("--examples: rows do not travel with a GGUF file");
     }
-    let _interrupt = Interrupt::watch()?;
+    let _interrupt = Interrupt::watch(&context.ranks)?;
     context.fetch(&args.checkpoint, Wanted::All, &mut progress)?;
     let folder = context.open(&args.checkpoint)?;
     for input in folder.folders() {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{CliError, say};
 use crate::files::remove_unfinished;
+use crate::ranks::Ranks;
 
 /// Whether Ctrl-C was pressed.
 #[derive(Clone, Debug, Default)]
@@ -16,16 +17,18 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Watches for Ctrl-C from now on; once in a process.
-    pub fn watch() -> Result<Self, CliError> {
+    /// Watches for Ctrl-C from now on; once in a process. Of several ranks, which all get it, the first speaks.
+    pub fn watch(ranks: &Ranks) -> Result<Self, CliError> {
         let interrupt = Interrupt::default();
-        let seen = interrupt.clone();
+        let (seen, speaks) = (interrupt.clone(), ranks.is_first());
         let ignored = ignored::signals();
         ctrlc::set_handler(move || {
             let first = *seen.first.lock().unwrap_or_else(PoisonError::into_inner);
             match first {
-                Some(first) if !seen.requested.swap(true, Ordering::SeqCst) => {
-                    say(&format!("interrupted: {first}; press Ctrl-C again to exit at once"));
+                Some(first) if seen.request() => {
+                    if speaks {
+                        say(&format!("interrupted: {first}; press Ctrl-C again to exit at once"));
+                    }
                 }
                 _ => {
                     remove_unfinished();
@@ -42,6 +45,11 @@ impl Interrupt {
     pub fn stops_after(self, first: &'static str) -> Self {
         *self.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(first);
         self
+    }
+
+    /// Asks the command to stop, as the first press does. False if it was asked before.
+    pub fn request(&self) -> bool {
+        !self.requested.swap(true, Ordering::SeqCst)
     }
 
     /// True once Ctrl-C was pressed.

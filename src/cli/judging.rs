@@ -5,7 +5,8 @@ use std::path::Path;
 use clap::Args;
 
 use super::repeated_rows::refuse_repeated_rows;
-use super::{CliError, Context, Expectation, Interrupt, JudgingArgs, PartArgs, TerminalProgress};
+use super::scoring::way_of_judging;
+use super::{CliError, Context, Expectation, Interrupt, JudgingArgs, PartArgs, TerminalProgress, row_hashes};
 use crate::data::{Chains, ColumnOptions, Dataset, Example, LabelWords, Labels, Reader, judged_text};
 use crate::eval::faithfulness::ChainSwap;
 use crate::hub::Wanted;
@@ -112,6 +113,9 @@ impl JudgingArgs {
         context: &Context,
         progress: &mut dyn Progress,
     ) -> Result<Dataset, CliError> {
+        if context.ranks.size() > 1 && file == Path::new("-") {
+            return Err(CliError::Usage("-: only one of the processes has the standard input; give a file".into()));
+        }
         let words = self.scale(model, context)?.map_or_else(LabelWords::default, |scale| scale.label_words());
         self.rows_with_words(file, labels, (words, self.judge.compares(model, context)), progress)
     }
@@ -209,6 +213,10 @@ impl JudgingArgs {
         let max_completion_length = self.max_completion_length.map(|most| most as usize);
         let asked = JudgeOverrides { max_completion_length, ..self.judge.overrides()? };
         let files = JudgeFiles::resolve(&folder, self.weights, &asked, rows)?;
+        if context.ranks.size() > 1 {
+            let fingerprint = folder.fingerprint().map_err(JudgeError::from)?;
+            context.ranks.check_same(&[("the model".into(), fingerprint)])?;
+        }
         files.notes.iter().for_each(|note| progress.note(note));
         files.warnings.iter().for_each(|warning| progress.warn(warning));
         Ok(files)
@@ -223,6 +231,12 @@ impl JudgingArgs {
         context: &Context,
         progress: &mut TerminalProgress,
     ) -> Result<Judge, CliError> {
+        if context.ranks.size() > 1 {
+            let way = way_of_judging(files.settings(), &self.judging());
+            let mut facts = vec![("the data".to_string(), row_hashes::of_list(rows))];
+            facts.extend(way.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value.to_string())));
+            context.ranks.check_same(&facts)?;
+        }
         let gpu = context.gpu(Work::Judging, progress)?;
         let calls = [self.judging(), self.judging_swapped()];
         files.check_memory(&gpu, rows, if swaps { &calls } else { &calls[..1] })?;

@@ -51,7 +51,7 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), CliError> {
         let _ = crate::files::Lock::beside(&args.out);
         return Err(CliError::Failed(format!("{out} is not empty; name a new folder for the merged model")));
     }
-    let _interrupt = Interrupt::watch()?;
+    let _interrupt = Interrupt::watch(&context.ranks)?;
     let folder = context.open(&args.folder)?;
     let tokenizer = folder.tokenizer().map_err(JudgeError::from)?;
     let stored = folder.weights().map_err(JudgeError::from)?;

@@ -30,7 +30,7 @@ mod repeated_rows;
 mod row_hashes;
 mod score;
 mod score_columns;
-mod scoring;
+pub mod scoring;
 #[cfg(feature = "serve")]
 mod serve;
 mod settings;
@@ -66,17 +66,20 @@ use crate::gpu::{Class, Gpu, GpuOptions, Kernels};
 use crate::hub::{self, Wanted};
 use crate::model_folder::ModelFolder;
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::selftest::{Verdict, Work};
 
 /// What every command has at hand.
 pub struct Context {
-    /// GPU asked for by `--adapter` or `JURIST_ADAPTER`.
+    /// GPU asked for by `--adapter` or `JURIST_ADAPTER`; with several ranks a list of them.
     pub adapter: Option<String>,
     /// Optional kernels asked for by `--kernels`, else by `JURIST_KERNELS`.
     pub kernels: Option<Kernels>,
     /// Model of an adapter, asked for by `--base`.
     pub base: Option<PathBuf>,
     pub quiet: bool,
+    /// The processes that work together.
+    pub ranks: Ranks,
     /// The environment, read once.
     pub env: Vec<(String, String)>,
     /// When the program began.
@@ -88,7 +91,12 @@ impl Context {
     fn new(adapter: Option<String>, kernels: Option<Kernels>, quiet: bool, env: Vec<(String, String)>) -> Self {
         let from_env = env.iter().find(|(name, value)| name == "JURIST_ADAPTER" && !value.is_empty());
         let adapter = adapter.or_else(|| from_env.map(|(_, value)| value.clone()));
-        Context { adapter, kernels, base: None, quiet, env, started: Instant::now() }
+        Context { adapter, kernels, base: None, quiet, ranks: Ranks::alone(), env, started: Instant::now() }
+    }
+
+    /// The adapter of this rank.
+    fn own_adapter(&self) -> Option<String> {
+        self.adapter.as_ref().map(|list| self.ranks.entry(list).to_string())
     }
 
     fn kernels(&self) -> Result<Kernels, CliError> {
@@ -110,10 +118,13 @@ impl Context {
     /// As [`Context::gpu`], with what was found about each optional kernel; `basic` leaves aside what not every WebGPU
     /// device has.
     fn gpu_with(&self, basic: bool, work: Work, progress: &mut dyn Progress) -> Result<(Gpu, Vec<Verdict>), CliError> {
-        let (adapter, software_memory, kernels) = (self.adapter.clone(), free_memory(), self.kernels()?);
+        let (adapter, software_memory, kernels) = (self.own_adapter(), free_memory(), self.kernels()?);
         let options = GpuOptions { adapter, software_memory, basic, kernels, ..GpuOptions::default() };
         let (gpu, verdicts) = pollster::block_on(crate::selftest::open(&options, work))?;
         progress.note(&format!("adapter: {}", gpu.facts()));
+        if let Some(line) = unlike(&self.ranks.all_gather(gpu.facts().to_string().into_bytes())?) {
+            progress.warn(&line);
+        }
         verdicts.iter().filter(|v| !v.passes()).for_each(|v| progress.warn(&v.to_string()));
         Ok((gpu, verdicts))
     }
@@ -123,25 +134,44 @@ impl Context {
         Ok(ModelFolder::open_on(model, self.base.as_deref()).map_err(crate::judge::JudgeError::from)?)
     }
 
-    /// Fetches what the Hugging Face cache lacks of `model`, and of the base of an adapter, as far as they are names of the hub.
+    /// Fetches what the Hugging Face cache lacks of `model`, and of the base of an adapter, as far as they are names of the hub. Rank
+    /// 0 fetches first, then one rank of each machine: no two write to one cache.
     fn fetch(&self, model: &Path, wanted: Wanted, progress: &mut TerminalProgress) -> Result<(), CliError> {
         let env = |name: &str| self.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
-        Ok(hub::fetch(model, self.base.as_deref(), wanted, env, progress).map_err(crate::judge::JudgeError::from)?)
+        let own = match (self.ranks.rank(), self.ranks.local_rank()) {
+            (0, _) => 0,
+            (_, 0) => 1,
+            _ => 2,
+        };
+        for turn in 0..3 {
+            if turn == own {
+                hub::fetch(model, self.base.as_deref(), wanted, env, progress).map_err(crate::judge::JudgeError::from)?;
+            }
+            self.ranks.barrier()?;
+        }
+        Ok(())
     }
 
     /// A GPU that counts buffers and makes none, like the adapter asked for or, with `any`, like discrete GPUs in general; and
     /// the memory that is there, where that is known.
     fn dry_gpu(&self, any: bool) -> Result<(Gpu, Option<u64>), CliError> {
-        let options = GpuOptions { adapter: self.adapter.clone(), kernels: self.kernels()?, ..GpuOptions::default() };
+        let options = GpuOptions { adapter: self.own_adapter(), kernels: self.kernels()?, ..GpuOptions::default() };
         let gpu = if any { Gpu::dry_discrete(&options)? } else { pollster::block_on(Gpu::dry(&options))? };
         let memory = free_memory().filter(|_| gpu.facts().class == Class::Software);
         Ok((gpu, memory))
     }
 
-    /// Somebody who shows progress on stderr, as far as `--quiet` and the terminal allow.
+    /// Somebody who shows progress on stderr, as far as `--quiet` and the terminal allow. Of several ranks only the first speaks.
     pub fn progress(&self) -> TerminalProgress {
-        TerminalProgress::new(self.quiet)
+        if self.ranks.is_first() { TerminalProgress::new(self.quiet) } else { TerminalProgress::silent() }
     }
+}
+
+/// A warning that a rank has another adapter than rank 0. `adapters` are those of the ranks.
+fn unlike(adapters: &[Vec<u8>]) -> Option<String> {
+    let rank = adapters.iter().position(|adapter| *adapter != adapters[0])?;
+    let adapter = String::from_utf8_lossy(&adapters[rank]);
+    Some(format!("rank {rank} has another adapter, {adapter}: results agree to rounding, not byte for byte"))
 }
 
 /// Writes a line to standard error. What cannot be written there cannot be reported either.
@@ -190,15 +220,36 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     // A variable that is not Unicode can be no setting of ours.
     let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let context = Context { base: cli.base, ..Context::new(cli.adapter, cli.kernels, cli.quiet, env.collect()) };
-    match dispatch(cli.command, &context) {
+    let mut context = Context { base: cli.base, ..Context::new(cli.adapter, cli.kernels, cli.quiet, env.collect()) };
+    // A process that a rank of `compare` starts for a cell has the environment of that rank.
+    let is_cell = matches!(&cli.command, Command::Compare(args) if args.cell.is_some());
+    let started = if is_cell { Ok(Ranks::alone()) } else { Ranks::started(&context.env) };
+    let started = started.map(|ranks| context.ranks = ranks);
+    let version = [("the version of jurist".into(), env!("CARGO_PKG_VERSION").into())];
+    let started = started.and_then(|()| context.ranks.check_same(&version));
+    let done = started.map_err(CliError::from).and_then(|()| dispatch(cli.command, &context));
+    match done.and_then(|()| Ok(context.ranks.leave()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if let Some(message) = error.message() {
-                say(&format!("error: {message}"));
+            let message = error.message();
+            let tells = tells_user(&error, message.as_deref().unwrap_or_default(), &context.ranks);
+            if let Some(message) = message.filter(|_| tells) {
+                let rank = context.ranks.rank();
+                let of_one = context.ranks.size() > 1 && error.of_ranks().is_none() && !error.is_orderly();
+                say(&if of_one { format!("error: rank {rank}: {message}") } else { format!("error: {message}") });
             }
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Ends the work of all ranks, which fails with `message`. True on the one rank that tells the user.
+fn tells_user(error: &CliError, message: &str, ranks: &Ranks) -> bool {
+    match error.of_ranks() {
+        Some(told) if told.is_told() => false,
+        // All ranks end alike; one that fails meanwhile tells the user itself.
+        None if error.is_orderly() => ranks.leave().is_ok() && ranks.is_first(),
+        _ => ranks.fail(message),
     }
 }
 
@@ -210,6 +261,10 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
             "--base is for commands that open an adapter: train, score, eval, calibrate, pair, serve, data, export, merge, doctor"
                 .into(),
         ));
+    }
+    let processes = context.ranks.size();
+    if processes > 1 && !is_divided(&command) {
+        return Err(CliError::Usage(format!("{processes} processes were started, and this command works in one: start one")));
     }
     match command {
         Command::Train(args) => train::run(&args, context),
@@ -228,6 +283,18 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Demo(args) => demo::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),
         Command::Compare(args) => compare::run(&args, context),
+    }
+}
+
+/// Whether ranks divide the work of a command.
+fn is_divided(command: &Command) -> bool {
+    match command {
+        Command::Train(args) => !args.plan.dry_run && !args.print_config,
+        Command::Score(_) | Command::Pair(_) => true,
+        Command::Eval(args) => args.scored.is_none(),
+        Command::Calibrate(args) => args.model.is_some() && args.apply.is_none(),
+        Command::Compare(args) => !args.tables && !args.estimate,
+        _ => false,
     }
 }
 

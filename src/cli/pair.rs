@@ -52,7 +52,7 @@ impl Form<2> for OfPair<'_> {
 /// Judges the pairs of a file.
 pub fn run(args: &PairArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
-    let interrupt = Interrupt::watch()?;
+    let interrupt = Interrupt::watch(&context.ranks)?;
     let places = Places::default()
         .reads(Some(&args.input), "--input")
         .reads_judge(Some(&args.model), &args.judging, context)
@@ -71,7 +71,7 @@ pub fn run(args: &PairArgs, context: &Context) -> Result<(), CliError> {
     }
     let sink = match &args.output {
         None => Sink::None,
-        Some(output) => Sink::open(output, args.resume)?,
+        Some(output) => Sink::open(output, args.resume, &context.ranks)?,
     };
     let mut rows = args.judging.rows((&args.input, Some(&args.model)), Labels::Ignored, context, &mut progress)?;
     if let Some(example) = rows.examples.iter().find(|example| example.row.fields.contains_key(&args.pair_column)) {
@@ -106,10 +106,12 @@ pub fn run(args: &PairArgs, context: &Context) -> Result<(), CliError> {
         sides: [&sides[0], &sides[1]],
         form: &OfPair { way, scale },
         column: &args.pair_column,
+        ranks: &context.ranks,
         interrupt: &interrupt,
     };
     let mut records: Vec<PairRecord> = Vec::new();
     let tally = judge_rows(&work, sink, &mut progress, |judged| records.push(PairRecord::new(way, scale, judged)))?;
+    let Some(tally) = tally else { return Ok(()) };
     let measured: Vec<PairRow> = records
         .iter()
         .zip(&preferences)

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{CliError, Context, print};
+use crate::ranks::Ranks;
 use crate::train::{TrainConfig, memory};
 
 /// Planning memory without running.
@@ -25,12 +26,17 @@ pub struct PlanArgs {
     /// With --dry-run: print JSON instead of a table
     #[arg(long, requires = "dry_run")]
     pub json: bool,
+
+    /// With --dry-run: plan a rank of a run on this many ranks (mpirun -n)
+    #[arg(long, value_name = "N", requires = "dry_run", value_parser = clap::value_parser!(u32).range(1..))]
+    pub ranks: Option<u32>,
 }
 
 /// Prints what a run of `config` would hold; an error where it does not fit.
 pub(super) fn run(args: &PlanArgs, config: &TrainConfig, context: &Context) -> Result<(), CliError> {
     let (gpu, there) = context.dry_gpu(args.any_gpu)?;
-    let plan = memory::plan(&gpu, config, args.memory.or(there))?;
+    let ranks = args.ranks.map_or_else(|| context.ranks.clone(), |size| Ranks::planned(size as usize));
+    let plan = memory::plan(&gpu, config, args.memory.or(there), &ranks)?;
     print(&if args.json { format!("{:#}\n", plan.to_json()) } else { plan.to_string() })?;
     plan.advice().map_or(Ok(()), |advice| Err(CliError::Failed(advice)))
 }

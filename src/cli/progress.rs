@@ -23,6 +23,8 @@ const BYTES: [&str; 2] = [
 /// Shows a run's progress on stderr.
 pub struct TerminalProgress {
     quiet: bool,
+    /// Nothing is shown, not even warnings.
+    silent: bool,
     terminal: bool,
     clock: SystemClock,
     bar: Option<ProgressBar>,
@@ -43,7 +45,12 @@ impl TerminalProgress {
     /// Looks at stderr once: a bar is for terminals only.
     pub fn new(quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        TerminalProgress { quiet, terminal, clock: SystemClock::start(), bar: None, stretch: None }
+        TerminalProgress { quiet, silent: false, terminal, clock: SystemClock::start(), bar: None, stretch: None }
+    }
+
+    /// Shows nothing: another rank does.
+    pub fn silent() -> Self {
+        TerminalProgress { silent: true, ..TerminalProgress::new(true) }
     }
 
     fn start(&mut self, what: &str, done: u64, total: u64, [coloured, plain]: [&str; 2]) {
@@ -82,6 +89,7 @@ impl TerminalProgress {
 
     fn line(&self, line: &str) {
         match &self.bar {
+            _ if self.silent => {}
             Some(bar) => bar.suspend(|| say(line)),
             None => say(line),
         }

@@ -18,6 +18,11 @@ pub fn of_set(rows: &[Example]) -> String {
     short(&hashes.concat())
 }
 
+/// The hash of all rows in their order, with all that they hold.
+pub fn of_list(rows: &[Example]) -> String {
+    short(&rows.iter().map(|example| format!("{}\n{:?}\n", example.row.to_json(), example.record)).collect::<String>())
+}
+
 fn short(text: &str) -> String {
     sha256_hex(text.as_bytes()).chars().take(LETTERS).collect()
 }

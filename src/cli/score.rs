@@ -11,7 +11,7 @@ use crate::progress::Progress;
 /// Scores the rows of a file.
 pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
-    let interrupt = Interrupt::watch()?;
+    let interrupt = Interrupt::watch(&context.ranks)?;
     Places::default()
         .reads(Some(&args.input), "--input")
         .reads_judge(Some(&args.model), &args.judging, context)
@@ -21,7 +21,7 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
     // Opened before an hour of scoring, so that a problem with it is reported first.
     let sink = match &args.output {
         None => Sink::Printed,
-        Some(path) => Sink::open(path, args.resume)?,
+        Some(path) => Sink::open(path, args.resume, &context.ranks)?,
     };
     let rows = args.judging.rows((&args.input, Some(&args.model)), Labels::Optional, context, &mut progress)?;
     if !args.overwrite_judge {
@@ -37,12 +37,14 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
         sides: [&rows.examples],
         form: &Single,
         column: &args.judge_column,
+        ranks: &context.ranks,
         interrupt: &interrupt,
     };
     let mut ungrouped = 0;
     let tally = judge_rows(&work, sink, &mut progress, |[judged]| {
         ungrouped += usize::from(judged.calibrated.is_some_and(|calibrated| calibrated.group.is_none()));
     })?;
+    let Some(tally) = tally else { return Ok(()) };
     let calibration = judge.settings().calibration.as_ref();
     calibration.and_then(|own| own.fitted.ungrouped(ungrouped)).into_iter().for_each(|line| progress.warn(&line));
     let first = tally.first_error.as_deref();

@@ -4,19 +4,26 @@
 //! The rows of a block are scored together, and blocks do not depend on each other, so a resumed run writes the same bytes as one
 //! without an interruption. A resumed run scores the last finished block again. The scores must be those in the file, so that
 //! other weights, settings or adapters are noticed.
+//!
+//! Several ranks divide the blocks: see [`division`].
+
+mod division;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
+use self::division::{Blocks, Judged, Others, judge_for_first};
 use super::{CliError, Interrupt, TerminalProgress, print_rows};
 use crate::data::{Example, columns_of};
 use crate::files::{FileError, Growing, changes, open_stream};
-use crate::judge::{Judge, JudgeError, ScoreOptions, ScoreRecord};
+use crate::judge::{Judge, JudgeError, JudgeSettings, ScoreOptions, ScoreRecord};
 use crate::model::error::ModelError;
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::rollout::Until;
 use crate::words::count;
 
@@ -39,6 +46,8 @@ pub struct Work<'a, const SIDES: usize> {
     pub form: &'a dyn Form<SIDES>,
     /// The column for it.
     pub column: &'a str,
+    /// The processes that judge together. Rank 0 writes.
+    pub ranks: &'a Ranks,
     pub interrupt: &'a Interrupt,
 }
 
@@ -77,12 +86,12 @@ impl<const SIDES: usize> Work<'_, SIDES> {
         row.row.with_column(self.column, &self.form.write(judged))
     }
 
-    /// Judges the rows from `first` to before `end`. `None` when interrupted.
-    fn judge(
-        &self,
-        (first, end): (usize, usize),
-        progress: &mut dyn Progress,
-    ) -> Result<Option<Vec<[ScoreRecord; SIDES]>>, CliError> {
+    /// Judges these rows. `None` when interrupted.
+    fn judge(&self, rows: Range<usize>, progress: &mut dyn Progress) -> Result<Option<Judged<SIDES>>, CliError> {
+        if self.interrupt.requested() {
+            return Ok(None);
+        }
+        let Range { start: first, end } = rows;
         let judging = ScoreOptions { first_row: first, ..self.judging.clone() };
         let mut sides = Vec::new();
         for (side, rows) in self.sides.iter().enumerate() {
@@ -117,11 +126,14 @@ pub struct Kept<'a> {
 }
 
 impl<'a> Sink<'a> {
-    /// Opens the output before the work, so that a problem with it is reported first.
+    /// Opens the output before the work, so that a problem with it is reported first. Of several ranks only the first writes.
     ///
     /// # Errors
     /// A path that cannot be written to; rows of an interrupted command, without `resume`.
-    pub fn open(path: &'a Path, resume: bool) -> Result<Self, CliError> {
+    pub fn open(path: &'a Path, resume: bool, ranks: &Ranks) -> Result<Self, CliError> {
+        if !ranks.is_first() {
+            return Ok(Sink::None);
+        }
         let Some(file) = Growing::open(path)? else {
             return match resume {
                 true => Err(CliError::Usage(format!("--resume: {} is no file, so no rows are kept there", path.display()))),
@@ -195,16 +207,22 @@ impl ScoreCounts {
 }
 
 /// Judges all rows, or those that an earlier command left, and hands the judgements of each to `take` in the order of the rows.
+/// Other ranks than the first only judge for it; on them this returns `None`, and takes and writes nothing.
 ///
 /// # Errors
 /// What judging or writing reports, and an interruption. In each case finished rows are kept, and the message says where. Rows in
-/// the file that this judge would write differently.
+/// the file that this judge would write differently. A rank has failed.
 pub fn judge_rows<const SIDES: usize>(
     work: &Work<SIDES>,
     mut sink: Sink,
     progress: &mut TerminalProgress,
     mut take: impl FnMut([ScoreRecord; SIDES]),
-) -> Result<ScoreCounts, CliError> {
+) -> Result<Option<ScoreCounts>, CliError> {
+    if !work.ranks.is_first() {
+        let blocks = Blocks::on_all_ranks(None, work.ranks)?;
+        judge_for_first(work.ranks, blocks, |rows| work.judge(rows, progress))?;
+        return Ok(None);
+    }
     let mut tally = ScoreCounts::default();
     let ended = judge_blocks(work, &mut sink, progress, &mut |judged| {
         tally.add(&judged);
@@ -224,7 +242,7 @@ pub fn judge_rows<const SIDES: usize>(
         }
         (Err(error), _) => return Err(error),
     }
-    Ok(tally)
+    Ok(Some(tally))
 }
 
 /// False when interrupted.
@@ -235,33 +253,57 @@ fn judge_blocks<const SIDES: usize>(
     take: &mut dyn FnMut([ScoreRecord; SIDES]),
 ) -> Result<bool, CliError> {
     let block = rows_of_a_block(&work.judging);
-    let record = record(work);
-    let mut earlier = match sink {
+    let record = way_of_judging(work.judge.settings(), &work.judging);
+    let earlier = match sink {
         Sink::Kept(kept) if kept.resume => kept.read_earlier(work, &record, (block, &mut *progress), take)?,
         _ => Earlier::none(),
     };
-    let total = work.rows.len() as u64;
-    progress.begin("judging", earlier.lines as u64, total);
-    let last_kept = earlier.lines.saturating_sub(1) / block;
-    for (n, rows) in work.rows.chunks(block).enumerate().skip(last_kept) {
-        let first_row = n * block;
-        if work.interrupt.requested() {
-            return Ok(false);
-        }
-        let Some(judged) = work.judge((first_row, first_row + rows.len()), progress)? else { return Ok(false) };
+    let blocks = Blocks { rows: work.rows.len(), size: block, first: earlier.lines.saturating_sub(1) / block };
+    if let Some(line) = blocks.fewer_than(work.ranks.size()) {
+        progress.warn(&line);
+    }
+    let blocks = Blocks::on_all_ranks(Some(blocks), work.ranks)?;
+    progress.begin("judging", earlier.lines as u64, work.rows.len() as u64);
+    let mut others = Others::new(work.ranks, blocks);
+    let ended = judge_all(work, (blocks, &mut others), (sink, &record, earlier), progress, take);
+    // An error ends the others too, but for one that only ends the output.
+    if ended.as_ref().map_or_else(CliError::is_orderly, |_| true) {
+        others.end()?;
+    }
+    ended
+}
+
+/// Judges all blocks, or has them judged, and writes them. False when interrupted.
+fn judge_all<const SIDES: usize>(
+    work: &Work<SIDES>,
+    (blocks, others): (Blocks, &mut Others),
+    (sink, record, mut earlier): (&mut Sink, &Value, Earlier<SIDES>),
+    progress: &mut TerminalProgress,
+    take: &mut dyn FnMut([ScoreRecord; SIDES]),
+) -> Result<bool, CliError> {
+    for n in blocks.numbers() {
+        let rows = blocks.rows_of(n);
+        let judged = match blocks.judge_of(n, work.ranks.size()) {
+            0 => {
+                others.go_on(n)?;
+                work.judge(rows.clone(), progress)?
+            }
+            rank => others.judged(rank)?,
+        };
+        let Some(judged) = judged else { return Ok(false) };
         let known = std::mem::take(&mut earlier.last_block);
         if let Sink::Kept(kept) = sink
-            && n == last_kept
+            && n == blocks.first
         {
-            kept.check_last_block(&known, &judged, (first_row, &mut *progress))?;
-            let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
+            kept.check_last_block(&known, &judged, (rows.start, &mut *progress))?;
+            let text = serde_json::to_string_pretty(record).unwrap_or_default() + "\n";
             kept.file.begin(earlier.bytes, &text, is_record)?;
         }
-        let new = || rows.iter().zip(&judged).skip(known.len());
+        let new = || work.rows[rows.clone()].iter().zip(&judged).skip(known.len());
         let lines: String = new().map(|(row, judged)| work.line(row, judged) + "\n").collect();
         sink.put(&lines)?;
         new().for_each(|(_, judged)| take(judged.clone()));
-        progress.step((first_row + rows.len()) as u64, f64::NAN);
+        progress.step(rows.end as u64, f64::NAN);
     }
     Ok(true)
 }
@@ -436,9 +478,8 @@ fn difference(there: &ScoreRecord, now: &ScoreRecord) -> String {
 }
 
 /// The settings that decide how rows are judged.
-fn record<const SIDES: usize>(work: &Work<SIDES>) -> Value {
-    let judging = &work.judging;
-    work.judge.settings().append_to(json!({
+pub fn way_of_judging(settings: &JudgeSettings, judging: &ScoreOptions) -> Value {
+    settings.append_to(json!({
         "jurist": env!("CARGO_PKG_VERSION"),
         "expectation": judging.expectation,
         "chains": judging.chains,

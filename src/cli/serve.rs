@@ -21,7 +21,7 @@ const KV_CACHE: u64 = 1 << 30;
 pub fn run(args: &ServeArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     check(args, context)?;
-    let interrupt = Interrupt::watch()?;
+    let interrupt = Interrupt::watch(&context.ranks)?;
     let site = site(args, &mut progress)?;
     let keys = args.api_key_file.as_deref().map(Keys::of_file).transpose().map_err(CliError::Failed)?;
     let judge = args.model.as_deref().map(|model| judge(model, args, context, &mut progress)).transpose()?;

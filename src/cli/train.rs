@@ -28,9 +28,14 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
         return super::plan::run(&args.plan, &config, context);
     }
     let gpu = context.gpu(Work::Training, &mut progress)?;
-    let interrupt = Interrupt::watch()?.stops_after(STEP);
-    let ctx =
-        RunContext { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
+    let interrupt = Interrupt::watch(&context.ranks)?.stops_after(STEP);
+    let ctx = RunContext {
+        gpu: &gpu,
+        clock: &SystemClock::start(),
+        progress: &mut progress,
+        ranks: &context.ranks,
+        interrupted: &|| interrupt.requested(),
+    };
     match pollster::block_on(train(&config, ctx))? {
         TrainOutcome::Interrupted { checkpoint } => Err(CliError::Interrupted { checkpoint }),
         TrainOutcome::Finished { steps, seconds } => {

@@ -17,6 +17,7 @@ use super::GpuError;
 /// Every shader, by its path below `shaders/`.
 pub const SHADERS: &[(&str, &str)] = &[
     ("adamw.wgsl", include_str!("../../shaders/adamw.wgsl")),
+    ("add.wgsl", include_str!("../../shaders/add.wgsl")),
     ("attention.wgsl", include_str!("../../shaders/attention.wgsl")),
     ("attention_subgroup.wgsl", include_str!("../../shaders/attention_subgroup.wgsl")),
     ("attention_tiled.wgsl", include_str!("../../shaders/attention_tiled.wgsl")),

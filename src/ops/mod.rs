@@ -5,6 +5,7 @@
 //! its dispatches. The formulas are in the header of `shaders/x.wgsl`, and as plain loops in `reference/x.rs`.
 
 pub mod adamw;
+pub mod add;
 pub mod attention;
 pub mod cached_attention;
 pub mod ceilings;
@@ -151,6 +152,7 @@ pub fn catalogue() -> Vec<KernelSpec> {
     all.extend(rope::variants());
     all.extend(swiglu::variants());
     all.extend(adamw::variants());
+    all.extend(add::variants());
     all.push(KernelSpec::new("lib/threefry.wgsl", "answers", &[]));
     // The tunings share some kernels.
     let mut seen = HashSet::new();

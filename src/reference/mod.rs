@@ -30,6 +30,7 @@
 //!   [`decoder::backward`] take foreign input and check it first: a bad batch ends in an [`Error`], not in a panic.
 
 pub mod adamw;
+pub mod add;
 pub mod attention;
 pub mod batch;
 pub mod column_squares;

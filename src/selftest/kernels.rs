@@ -7,6 +7,7 @@
 //! In the checks, `x` are numbers on the host and `gx` is the tensor that holds them on the GPU.
 
 pub mod adamw;
+pub mod add;
 pub mod attention;
 pub mod cached_attention;
 pub mod column_squares;
@@ -150,10 +151,11 @@ enum Operation {
     Threefry,
     Sample,
     ColumnSquares,
+    Add,
 }
 
 impl Operation {
-    const ALL: [Operation; 16] = [
+    const ALL: [Operation; 17] = [
         Operation::Embedding,
         Operation::Rows,
         Operation::RmsNorm,
@@ -170,6 +172,7 @@ impl Operation {
         Operation::Threefry,
         Operation::Sample,
         Operation::ColumnSquares,
+        Operation::Add,
     ];
 
     /// The name under which a device error is reported.
@@ -191,6 +194,7 @@ impl Operation {
             Operation::Threefry => "threefry",
             Operation::Sample => "sample",
             Operation::ColumnSquares => "column squares",
+            Operation::Add => "add",
         }
     }
 
@@ -212,6 +216,7 @@ impl Operation {
             Operation::Threefry => threefry::checks(checker).await,
             Operation::Sample => sample::checks(checker).await,
             Operation::ColumnSquares => column_squares::checks(checker).await,
+            Operation::Add => add::checks(checker).await,
         }
     }
 }

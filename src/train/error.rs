@@ -43,6 +43,10 @@ pub enum TrainError {
     #[error("the batch needs {needed} tokens but {budget} were planned; lower per_device_train_batch_size or max_length")]
     Budget { needed: usize, budget: usize },
 
+    /// More micro-batches in a step than its sum was planned for.
+    #[error("the sum of gradients needs room for {needed} batches but {budget} were planned")]
+    MicroBatches { needed: usize, budget: usize },
+
     /// The run needs more memory than a software adapter may take.
     #[error("{0}")]
     Memory(String),
@@ -62,6 +66,10 @@ pub enum TrainError {
         count_steps(.steps)
     )]
     Untrained { steps: u64 },
+
+    /// Another rank failed, or the ranks do not fit together.
+    #[error(transparent)]
+    Ranks(#[from] crate::ranks::RankError),
 
     /// Errors of the modules that training uses.
     #[error(transparent)]

@@ -11,6 +11,7 @@ use super::metrics::agreement_of;
 use super::{Failure, WebJudge, rows};
 use crate::data::Example;
 use crate::judge::{BatchLayout, ScoreOptions};
+use crate::ranks::Ranks;
 use crate::train::TrainConfig;
 use crate::train::config::{Method, Preset};
 use crate::train::data::examples::{Preparation, longest_prompt};
@@ -109,7 +110,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     };
     let (scale, max_tokens) = (&settings.scale, settings.max_completion_length);
     let data = TrainData { examples: &prepared.examples, scale, layout, tokenizer, max_tokens };
-    let engine = Engine::with_weights(&gpu, weights, None, &config, &data)?;
+    let engine = Engine::with_weights(&gpu, weights, None, &config, &data, &Ranks::alone())?;
     let mut training = TrainLoop::new(engine, &config, &prepared.examples)?;
     let began = now();
     while !training.is_over() {

@@ -30,10 +30,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "eval",
             "system",
             "progress",
+            "ranks",
             "words",
         ],
     ),
-    ("web", &["train", "judge", "selftest", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
+    (
+        "web",
+        &["train", "judge", "selftest", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random", "ranks"],
+    ),
     (
         "experiments",
         &[
@@ -74,6 +78,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "eval",
             "progress",
             "random",
+            "ranks",
             "words",
         ],
     ),
@@ -96,6 +101,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("system", &["progress"]),
     ("progress", &[]),
     ("random", &[]),
+    ("ranks", &[]),
     ("words", &[]),
 ];
 

@@ -13,6 +13,7 @@ use jurist::model::weights::{Weights, bytes_on_gpu, least_binding};
 use jurist::ops::loss_head::TokenLoss;
 use jurist::ops::weight_dtype::WeightDtype;
 use jurist::progress::{NoClock, Silent};
+use jurist::ranks::Ranks;
 use jurist::rollout::{Chain, ReadSizes, Rollout, RolloutSizes, Stop};
 use jurist::train::TrainConfig;
 use jurist::train::config::Method;
@@ -74,7 +75,7 @@ fn slabs_are_counted_before_they_are_made() {
 
 /// What a run holds before its first step, and what was planned.
 fn planned_and_held(config: &TrainConfig, gpu: &Gpu) -> (memory::MemoryPlan, Engine) {
-    let plan = memory::plan(&gpu.dry_copy(), config, None).unwrap();
+    let plan = memory::plan(&gpu.dry_copy(), config, None, &Ranks::alone()).unwrap();
     assert!(plan.levers.is_empty() && plan.fits().is_none());
     let start = RunInputs::read(config).unwrap();
     let data = TrainData {
@@ -84,7 +85,7 @@ fn planned_and_held(config: &TrainConfig, gpu: &Gpu) -> (memory::MemoryPlan, Eng
         tokenizer: &start.tokenizer,
         max_tokens: start.settings.max_completion_length,
     };
-    let engine = Engine::new(gpu, &start.initial_weights(), config, &data).unwrap();
+    let engine = Engine::new(gpu, &start.initial_weights(), config, &data, &Ranks::alone()).unwrap();
     gpu.flush();
     gpu.wait().unwrap();
     (plan, engine)
@@ -103,7 +104,8 @@ fn a_plan_is_what_a_run_holds() {
     let task = Task::new(24, 8, true);
     let tiny = TrainConfig { beta: 0.1, ..config(&task, "config.json", Method::Real) };
     let lora = TrainConfig { lora_r: 4, base_weights: WeightDtype::Bf16.into(), gradient_checkpointing: true, ..tiny.clone() };
-    for config in [config(&task, "config.json", Method::Sft), tiny, lora] {
+    let summed = TrainConfig { gradient_accumulation_steps: 5, ..tiny.clone() };
+    for config in [config(&task, "config.json", Method::Sft), tiny, lora, summed] {
         let gpu = fresh();
         let (plan, engine) = planned_and_held(&config, &gpu);
         assert_same(&plan, &gpu);
@@ -145,8 +147,9 @@ fn a_whole_run_stays_within_its_plan() {
         let output_dir = path(&task.at(method.word())).to_string();
         let config = TrainConfig { eval_file, output_dir, eval_steps: 1, ..config(&task, "config.json", method) };
         let gpu = fresh();
-        let plan = memory::plan(&gpu.dry_copy(), &config, None).unwrap();
-        let ctx = RunContext { gpu: &gpu, clock: &NoClock, progress: &mut Silent, interrupted: &|| false };
+        let plan = memory::plan(&gpu.dry_copy(), &config, None, &Ranks::alone()).unwrap();
+        let ctx =
+            RunContext { gpu: &gpu, clock: &NoClock, progress: &mut Silent, ranks: &Ranks::alone(), interrupted: &|| false };
         pollster::block_on(run(&config, ctx)).unwrap();
         let (planned, peak) = (plan.held.total(), gpu.peak_usage().total());
         println!("{method}: planned {planned} bytes, held {peak}");
@@ -175,7 +178,7 @@ fn from_a_config_alone() {
         ..TrainConfig::default()
     };
     let begun = std::time::Instant::now();
-    let plan = memory::plan(&gpu, &config, Some(24 << 30)).unwrap();
+    let plan = memory::plan(&gpu, &config, Some(24 << 30), &Ranks::alone()).unwrap();
     println!("{plan}\nin {:?}", begun.elapsed());
     let parameters = 596_049_920u64;
     assert_eq!(
@@ -187,11 +190,12 @@ fn from_a_config_alone() {
     assert_eq!(plan.fits(), Some(true));
     assert!(plan.notes[0].contains("prompts of ") && plan.notes[0].contains("chains of 256"), "{:?}", plan.notes);
     // Twice the chains: much more cache (prompts are there once), and not one weight more.
-    let double = memory::plan(&gpu, &TrainConfig { num_generations: 16, ..config.clone() }, None).unwrap();
+    let double = memory::plan(&gpu, &TrainConfig { num_generations: 16, ..config.clone() }, None, &Ranks::alone()).unwrap();
     assert_eq!(double.held.of(MemoryKind::Weights), plan.held.of(MemoryKind::Weights));
     assert!(double.held.of(MemoryKind::Cache) as f64 > 1.5 * plan.held.of(MemoryKind::Cache) as f64);
     // A method that writes chains must be told how long they are.
-    let error = memory::plan(&gpu, &TrainConfig { max_completion_length: 0, ..config }, None).unwrap_err().to_string();
+    let error =
+        memory::plan(&gpu, &TrainConfig { max_completion_length: 0, ..config }, None, &Ranks::alone()).unwrap_err().to_string();
     assert!(error.contains("max_completion_length is not set: without a train_file"), "{error}");
 }
 
@@ -217,7 +221,7 @@ fn large_models_fit() {
             gradient_checkpointing: true,
             ..config
         };
-        let plan = memory::plan(&gpu, &config, Some(most << 30)).unwrap();
+        let plan = memory::plan(&gpu, &config, Some(most << 30), &Ranks::alone()).unwrap();
         println!("{name}\n{plan}");
         assert_eq!(plan.fits(), Some(true), "{name}\n{plan}");
     };

@@ -9,12 +9,14 @@ use jurist::model::names::GroupKind;
 use jurist::model::weights::Weights;
 use jurist::ops::loss_head::NO_SCORES;
 use jurist::random::Stream;
+use jurist::ranks::Ranks;
 use jurist::rollout::Ending;
 use jurist::text::TextError;
 use jurist::train::TrainConfig;
-use jurist::train::config::{Method, Preset};
+use jurist::train::config::{GradientSum as Order, Method, Preset};
 use jurist::train::data::examples::LabelledPrompt;
 use jurist::train::objective::advantage::{AdvantageSettings, advantages};
+use jurist::train::objective::gradient_sum::GradientSum;
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
 use jurist::train::objective::policy::{
     Aggregation, AnswerSpec, Completion, PolicySettings, PolicyTrainer, PromptGroup, PromptSizes, ScoredCompletion, Totals,
@@ -25,6 +27,8 @@ use serde_json::{Value, json};
 
 const VOCAB: u32 = 12;
 const MICRO_BATCH: usize = 3;
+/// Those of a step: see `Fixture`.
+const MICRO_BATCHES: usize = 3;
 const LONGEST: usize = 9;
 
 /// Tokens 0 to 6 are words, 7 and 8 the phrase (8 alone behind the word 0), 9 to 11 the scores; EOS is 6.
@@ -83,10 +87,11 @@ impl Fixture {
         let weights = upload();
         let adam = OptimiserSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
         let optimiser = Optimiser::new(&gpu(), weights.trainable().unwrap(), adam).unwrap();
+        let sum = GradientSum::new(&gpu(), &optimiser.gradient, Order::Tree, MICRO_BATCHES, &Ranks::alone()).unwrap();
         let start = (settings.kl > 0.0).then(upload);
         let layout = BatchLayout { tokens: &self.tokens, reads: ScoreReads::Prompt };
         let sizes = PromptSizes { longest: LONGEST, micro_batch: MICRO_BATCH };
-        PolicyTrainer::new(&gpu(), weights, optimiser, settings, sizes, layout, start).unwrap()
+        PolicyTrainer::new(&gpu(), weights, (optimiser, sum), settings, sizes, layout, start).unwrap()
     }
 
     fn with_answer<T>(&self, then: impl FnOnce(&AnswerSpec) -> T) -> T {

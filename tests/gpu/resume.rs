@@ -38,7 +38,7 @@ fn train(task: &Task, output: &str, more: &[&str]) -> Command {
 }
 
 /// All files of a folder, by name; of its checkpoints the last one only, because killed runs keep the same ones anyway.
-fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -21,7 +21,7 @@ use pollster::block_on;
 use serde_json::{Map, Value, json};
 
 /// A folder with two trained judges: `plain/` writes no chain of thought, `thinker/` does.
-fn ground() -> &'static Task {
+pub fn ground() -> &'static Task {
     static GROUND: OnceLock<Task> = OnceLock::new();
     GROUND.get_or_init(|| {
         let task = Task::new(48, 6, true);

@@ -16,7 +16,7 @@ use crate::progress::Progress;
 
 /// Scores the rows, fits, and keeps the calibration beside the judge.
 pub fn run(args: &CalibrateArgs, model: &Path, context: &Context, progress: &mut TerminalProgress) -> Result<(), CliError> {
-    let interrupt = Interrupt::watch()?;
+    let interrupt = Interrupt::watch(&context.ranks)?;
     let keeps = args.output.is_none() && args.learning_curve.is_none();
     context.fetch(model, hub::Wanted::Description, progress)?;
     let folder = context.open(model)?;
@@ -54,10 +54,11 @@ pub fn run(args: &CalibrateArgs, model: &Path, context: &Context, progress: &mut
         sides: [&data.examples],
         form: &Single,
         column: "judge",
+        ranks: &context.ranks,
         interrupt: &interrupt,
     };
     let mut judged: Vec<ScoreRecord> = Vec::new();
-    let tally = judge_rows(&work, Sink::None, progress, |[record]| judged.push(record))?;
+    let Some(tally) = judge_rows(&work, Sink::None, progress, |[record]| judged.push(record))? else { return Ok(()) };
     let first = tally.first_error.as_deref();
     require_judged(tally.failed + data.bad.len(), tally.rows + data.bad.len(), args.judging.strict, first)?;
     tally.warn(progress);

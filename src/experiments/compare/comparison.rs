@@ -144,7 +144,7 @@ impl Comparison {
     /// # Errors
     /// Whatever training, judging or the disk report.
     pub async fn run(&self, cell: &CellId, ctx: RunContext<'_>) -> Result<bool, CompareError> {
-        let RunContext { gpu, clock, progress, interrupted } = ctx;
+        let RunContext { gpu, clock, progress, ranks, interrupted } = ctx;
         let result_file = self.result_file(cell);
         let dir = result_file.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(dir).map_err(file_error("create", dir))?;
@@ -153,7 +153,7 @@ impl Comparison {
         for start in self.start_cells(cell)? {
             if !self.has_judge(&start) {
                 progress.note(&format!("{cell} starts from {start}, which is trained first"));
-                let ctx = RunContext { gpu, clock, progress, interrupted };
+                let ctx = RunContext { gpu, clock, progress, ranks, interrupted };
                 if !Box::pin(self.run(&start, ctx)).await? {
                     return Ok(false);
                 }
@@ -162,7 +162,7 @@ impl Comparison {
         let seed = self.protocol.seed(cell.run);
         let learning_rate = self.learning_rate(&cell.task, method, cell.run)?;
         let chosen = Chosen { cell, method, seed, learning_rate };
-        let ctx = RunContext { gpu, clock, progress, interrupted };
+        let ctx = RunContext { gpu, clock, progress, ranks, interrupted };
         let measured = match self.protocol.file_task(&cell.task) {
             Some(task) => self.run_on_files(task, &chosen, ctx).await?,
             None => self.run_on_items(&chosen, ctx).await?,
@@ -176,7 +176,7 @@ impl Comparison {
 
     /// Trains and measures a cell of a synthetic task; `None` when interrupted.
     async fn run_on_items(&self, chosen: &Chosen<'_>, ctx: RunContext<'_>) -> Result<Option<Measured>, CompareError> {
-        let RunContext { gpu, clock, progress, interrupted } = ctx;
+        let RunContext { gpu, clock, progress, ranks, interrupted } = ctx;
         let cell = chosen.cell;
         let version = task_version(&cell.task).map_err(CompareError::Cell)?;
         let folder = self.judge_folder(cell);
@@ -186,7 +186,7 @@ impl Comparison {
         if !self.has_judge(cell) {
             // One checkpoint half way, so that an interruption costs a minute.
             let config = TrainConfig { save_steps: (config.max_steps.max(2) as u64) / 2, ..config };
-            let ctx = RunContext { gpu, clock, progress, interrupted };
+            let ctx = RunContext { gpu, clock, progress, ranks, interrupted };
             if let TrainOutcome::Interrupted { .. } = train(&config, ctx).await? {
                 return Ok(None);
             }

@@ -103,11 +103,11 @@ impl Comparison {
     ) -> Result<Option<Measured>, CompareError> {
         // Before hours of work: the rows are those of the cells that are there.
         TaskRows::keep(self, task)?;
-        let RunContext { gpu, clock, progress, interrupted } = ctx;
+        let RunContext { gpu, clock, progress, ranks, interrupted } = ctx;
         let config = self.file_settings(task, chosen)?;
         refuse_other_settings(&self.judge_folder(chosen.cell), &config)?;
         if chosen.method.trained && !self.has_judge(chosen.cell) {
-            let ctx = RunContext { gpu, clock, progress, interrupted };
+            let ctx = RunContext { gpu, clock, progress, ranks, interrupted };
             if let TrainOutcome::Interrupted { .. } = train(&config, ctx).await? {
                 return Ok(None);
             }

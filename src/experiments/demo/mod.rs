@@ -89,7 +89,7 @@ pub enum DemoError {
 /// # Errors
 /// What training, scoring or the disk report. Checkpoints stay, and the next demo continues from them.
 pub async fn run(options: &DemoOptions, ctx: RunContext<'_>) -> Result<DemoOutcome, DemoError> {
-    let RunContext { gpu, clock, progress, interrupted } = ctx;
+    let RunContext { gpu, clock, progress, ranks, interrupted } = ctx;
     let began = clock.seconds();
     // One folder per kind of run, so that a quick demo and a full one never mix.
     let kind = if options.quick { "quick" } else { "full" };
@@ -114,7 +114,7 @@ pub async fn run(options: &DemoOptions, ctx: RunContext<'_>) -> Result<DemoOutco
         overall.note(&format!("{} of {}: {}", n + 1, Stage::ALL.len() + 1, stage.describe()));
         overall.enter(n);
         let config = stage.config(options, &data, &folder);
-        let ctx = RunContext { gpu, clock, progress: &mut overall, interrupted };
+        let ctx = RunContext { gpu, clock, progress: &mut overall, ranks, interrupted };
         if let TrainOutcome::Interrupted { checkpoint } = train(&config, ctx).await? {
             return Ok(DemoOutcome::Interrupted(checkpoint));
         }

@@ -16,6 +16,7 @@ use crate::bundle::sha256_hex;
 use crate::files::{self, FileError, Lock};
 use crate::judge::{JUDGE_FILE, same_judge};
 use crate::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
+use crate::ranks::Ranks;
 use crate::text::TOKENIZER_FILES;
 use crate::train::TrainError;
 use crate::train::checkpoint::training_state::TRAINING_STATE;
@@ -42,6 +43,11 @@ impl OutputFolder {
             folder.lock()?;
         }
         Ok(folder)
+    }
+
+    /// As [`OutputFolder::claim`], on rank 0. On the other ranks it is only named.
+    pub fn claim_on(path: &Path, ranks: &Ranks) -> Result<Self, TrainError> {
+        if ranks.is_first() { OutputFolder::claim(path) } else { Ok(OutputFolder { path: path.into(), lock: None }) }
     }
 
     /// Creates the folder if it does not exist and locks it; true if it was not locked before.

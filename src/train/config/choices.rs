@@ -59,6 +59,18 @@ impl From<SaveDtype> for WeightDtype {
 }
 
 words! {
+    /// The order in which the gradients of a step's batches are added.
+    #[derive(Default)]
+    pub enum GradientSum {
+        /// One binary tree, whoever computes them: the bytes are those of one process on any number of ranks. The tree needs room.
+        #[default]
+        Tree = "tree",
+        /// Each rank adds its own as they come.
+        Running = "running",
+    }
+}
+
+words! {
     /// Programs that a run writes its log for, beside `metrics.jsonl`.
     #[derive(Default)]
     pub enum ReportTo {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::TrainError;
-use super::super::config::{SettingError, TrainConfig};
+use super::super::config::{GradientSum, SettingError, TrainConfig};
 use super::{PeakMemory, PlannedRun};
 use crate::gpu::Gpu;
 use crate::model::weight_policy::WeightPolicy;
@@ -47,6 +47,14 @@ struct Candidate {
 
 /// The mildest first: changes that cost time, then changes of the trained model, then changes of the training data.
 const CANDIDATES: &[Candidate] = &[
+    Candidate {
+        setting: "gradient_sum",
+        values: |s| match (s.config.gradient_sum, s.config.gradient_accumulation_steps) {
+            (GradientSum::Tree, 2..) => vec![GradientSum::Running.word().into()],
+            _ => Vec::new(),
+        },
+        means: "the last digits depend on the number of ranks",
+    },
     Candidate {
         setting: "per_device_train_batch_size",
         values: |s| halves(s.config.per_device_train_batch_size.into(), 1),

@@ -21,9 +21,12 @@ use crate::judge::{Judge, ScoreOptions};
 use crate::model::error::ModelError;
 use crate::model::names::TensorSpec;
 use crate::model::weights::Weights;
+use crate::ranks::Ranks;
 use crate::train::data::pack::TrainExample;
 use crate::train::objective::engine::{Engine, TrainData};
+use crate::train::objective::gradient_sum::PIECE_WORDS;
 use crate::train::objective::supervised::{Batching, Evaluator, Scoring};
+use crate::train::run::over_ranks::check_parts;
 use crate::train::run::start::{RunInputs, labelled_examples};
 use crate::train::run::train_data;
 
@@ -73,23 +76,24 @@ impl MemoryPlan {
     }
 }
 
-/// Plans a run of `config` for the adapter of `gpu`. Without a `train_file`, the rows are assumed to be the longest that the
-/// settings allow, and only the config of the model is read.
+/// Plans a run of `config` for the adapter of `gpu`, as each of these ranks does it. Without a `train_file`, the rows are assumed
+/// to be the longest that the settings allow, and only the config of the model is read.
 ///
 /// # Errors
 /// Anything that would keep the run from starting, except memory and limits of the adapter.
-pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<MemoryPlan, TrainError> {
+pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>, ranks: &Ranks) -> Result<MemoryPlan, TrainError> {
+    check_parts(config, ranks.size())?;
     let assumed = config.train_file.is_empty();
     let inputs = &if assumed { assumed::inputs(config)? } else { RunInputs::read(&single_stage(config))? };
     available.map_or(Ok(()), |available| refuse_far_too_large(inputs, available))?;
-    plan_from(&PlannedRun { inputs, assumed }, gpu, config, available)
+    plan_from(&PlannedRun { inputs, assumed, ranks }, gpu, config, available)
 }
 
 /// Refuses a run that needs more memory than a software adapter may take, before anything is allocated.
 ///
 /// # Errors
 /// [`TrainError::Memory`], with settings that would help; as [`plan`].
-pub fn check(gpu: &Gpu, config: &TrainConfig, inputs: &RunInputs) -> Result<(), TrainError> {
+pub fn check(gpu: &Gpu, config: &TrainConfig, inputs: &RunInputs, ranks: &Ranks) -> Result<(), TrainError> {
     let Some(available) = gpu.memory_left() else { return Ok(()) };
     refuse_far_too_large(inputs, available)?;
     // A plan of a model that is far too large would take minutes; a lower bound is enough.
@@ -104,7 +108,7 @@ pub fn check(gpu: &Gpu, config: &TrainConfig, inputs: &RunInputs) -> Result<(), 
             gib(available)
         )));
     }
-    let run = PlannedRun { inputs, assumed: false };
+    let run = PlannedRun { inputs, assumed: false, ranks };
     if run.measure(gpu, config)?.usage.total() <= available {
         return Ok(());
     }
@@ -186,6 +190,7 @@ struct PlannedRun<'a> {
     inputs: &'a RunInputs,
     /// Whether its rows are assumed instead of read from a file.
     assumed: bool,
+    ranks: &'a Ranks,
 }
 
 /// The rows that remain under a config, and the limit of a chain.
@@ -216,7 +221,7 @@ impl PlannedRun<'_> {
         let gpu = &gpu.dry_copy();
         let inputs = self.inputs;
         let data = TrainData { examples: &rows.train, max_tokens: rows.max_tokens, ..train_data(inputs) };
-        let engine = Engine::new(gpu, &inputs.initial_weights(), config, &data)?;
+        let engine = Engine::new(gpu, &inputs.initial_weights(), config, &data, self.ranks)?;
         let weights = engine.weights();
         let micro_batch = config.per_device_eval_batch_size as usize;
         let batching = Batching { micro_batch, supervision: config.supervision(), share_prefixes: config.share_prefixes };
@@ -228,8 +233,11 @@ impl PlannedRun<'_> {
         if evaluator.is_some() {
             self.judge(gpu, weights, rows.max_tokens)?.reserve(&rows.scored_rows, &score_options(config))?;
         }
-        let largest = weights.trainable()?.specs().iter().map(TensorSpec::len).max().unwrap_or(0);
-        let staging = gpu.for_memory(MemoryKind::Staging).buffer("a checkpoint's piece", largest.min(CHECKPOINT_PIECE));
+        let trained = weights.trainable()?;
+        let largest = trained.specs().iter().map(TensorSpec::len).max().unwrap_or(0).min(CHECKPOINT_PIECE);
+        // Of a gradient on its way to other ranks.
+        let piece = if self.ranks.size() > 1 { PIECE_WORDS.min(trained.bytes() as usize / 4) } else { 0 };
+        let staging = gpu.for_memory(MemoryKind::Staging).buffer("a checkpoint's piece", largest.max(piece));
         staging.map_err(ModelError::from)?;
         Ok(PeakMemory::of(gpu))
     }

@@ -5,11 +5,13 @@ use crate::judge::{AnswerFormat, BatchLayout, Scale};
 use crate::model::lora::{Adapter, AdapterFiles};
 use crate::model::source::TensorSource;
 use crate::model::weights::Weights;
+use crate::ranks::Ranks;
 use crate::text::Tokenizer;
 use crate::train::TrainError;
 use crate::train::config::TrainConfig;
 use crate::train::data::examples::LabelledPrompt;
 use crate::train::data::pack::TrainExample;
+use crate::train::objective::gradient_sum::GradientSum;
 use crate::train::objective::optimiser::{Optimiser, OptimiserSettings};
 use crate::train::objective::policy::{AnswerSpec, PolicyTrainer, PromptSizes};
 use crate::train::objective::step::{OptimiserStep, StepKey, StepMetrics};
@@ -67,15 +69,21 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Uploads the initial weights and plans the method of `config` for `data`.
+    /// Uploads the initial weights and plans the method of `config` for `data`, whose batches these ranks divide.
     ///
     /// # Errors
     /// Out of memory, or rows that do not fit the model's context.
-    pub fn new(gpu: &Gpu, initial: &InitialWeights, config: &TrainConfig, data: &TrainData) -> Result<Self, TrainError> {
+    pub fn new(
+        gpu: &Gpu,
+        initial: &InitialWeights,
+        config: &TrainConfig,
+        data: &TrainData,
+        ranks: &Ranks,
+    ) -> Result<Self, TrainError> {
         let weights = initial.upload(gpu, config)?;
         let needs_reference = config.samples_chains() && config.policy(data.max_tokens).kl > 0.0;
         let reference = if needs_reference { Some(initial.reference(gpu, &weights)?) } else { None };
-        Engine::with_weights(gpu, weights, reference, config, data)
+        Engine::with_weights(gpu, weights, reference, config, data, ranks)
     }
 
     /// The same with weights that are already on the GPU. `reference` is the reference model of the KL divergence, if that has a
@@ -89,16 +97,19 @@ impl Engine {
         reference: Option<Weights>,
         config: &TrainConfig,
         data: &TrainData,
+        ranks: &Ranks,
     ) -> Result<Self, TrainError> {
         if !config.samples_chains() {
             let scoring = Scoring { scale: data.scale, layout: data.layout };
-            return Ok(Engine::Supervised(Box::new(SupervisedTrainer::new(gpu, weights, config, data.examples, scoring)?)));
+            let trainer = SupervisedTrainer::new(gpu, weights, config, data.examples, scoring, ranks)?;
+            return Ok(Engine::Supervised(Box::new(trainer)));
         }
         let settings = config.policy(data.max_tokens);
         let optimiser = Optimiser::new(gpu, weights.trainable()?, OptimiserSettings::of(config))?;
         let longest = data.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
         let sizes = PromptSizes { longest, micro_batch: config.per_device_train_batch_size as usize };
-        let trainer = PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, data.layout, reference)?;
+        let sum = GradientSum::of(gpu, &optimiser.gradient, config, ranks)?;
+        let trainer = PolicyTrainer::new(gpu, weights, (optimiser, sum), settings, sizes, data.layout, reference)?;
         Ok(Engine::Policy(Box::new(trainer)))
     }
 

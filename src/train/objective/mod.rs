@@ -2,9 +2,11 @@
 
 pub mod advantage;
 pub mod engine;
+pub mod gradient_sum;
 pub mod optimiser;
 pub mod policy;
 pub mod reward;
 pub mod schedule;
 pub mod step;
 pub mod supervised;
+pub mod tree;

@@ -43,6 +43,11 @@ impl Metrics {
         self.0.keys().map(String::as_str)
     }
 
+    /// Reads what [`Metrics::to_json`] wrote.
+    pub fn from_json(line: &[u8]) -> Self {
+        Metrics(serde_json::from_slice(line).unwrap_or_default())
+    }
+
     /// The line as JSON, without a line break.
     pub fn to_json(&self) -> String {
         Value::Object(self.0.clone()).to_string()

@@ -10,6 +10,7 @@
 mod early;
 pub mod events;
 pub mod log;
+pub(in crate::train) mod over_ranks;
 pub mod start;
 mod tract;
 
@@ -29,6 +30,7 @@ use crate::model::shard_layout::DEFAULT_SHARD_BYTES;
 use crate::model::weights::Weights;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::progress::{Clock, Progress};
+use crate::ranks::Ranks;
 use crate::train::TrainError;
 use crate::train::checkpoint::output::{self, OutputFolder};
 use crate::train::checkpoint::training_state::{Parameter, StatePart};
@@ -46,6 +48,7 @@ use crate::train::objective::supervised::{Batching, Evaluator, Scoring};
 use crate::train::run::early::EarlyStopping;
 use crate::train::run::events::EventFile;
 use crate::train::run::log::{Metrics, StepReport};
+use crate::train::run::over_ranks::Resumed;
 use crate::train::run::start::RunInputs;
 use crate::train::steps::{StepResult, TrainLoop};
 use crate::words::count;
@@ -72,16 +75,19 @@ pub struct RunContext<'a> {
     pub gpu: &'a Gpu,
     pub clock: &'a (dyn Clock + Sync),
     pub progress: &'a mut (dyn Progress + Send),
+    /// The processes that do the run together. Only rank 0 writes files.
+    pub ranks: &'a Ranks,
     /// True once the run has been asked to stop.
     pub interrupted: &'a (dyn Fn() -> bool + Sync),
 }
 
-/// Does the run of `config`.
+/// Does the run of `config`, together with the other ranks.
 ///
 /// # Errors
-/// Errors of inputs, GPU or disk; a run that diverged. Earlier checkpoints stay.
+/// Errors of inputs, GPU or disk; a run that diverged; another rank that failed. Earlier checkpoints stay. The caller tells the
+/// other ranks ([`Ranks::fail`]).
 pub async fn run<'a>(config: &'a TrainConfig, ctx: RunContext<'a>) -> Result<TrainOutcome, TrainError> {
-    let mut folder = OutputFolder::claim(Path::new(&config.output_dir))?;
+    let mut folder = OutputFolder::claim_on(Path::new(&config.output_dir), ctx.ranks)?;
     match config.method.spec().chains {
         ChainSource::FirstStage => tract::train(config, &mut folder, ctx).await,
         ChainSource::Rows | ChainSource::Ignored | ChainSource::Sampled => run_in(&mut folder, config, ctx).await,
@@ -94,13 +100,16 @@ pub(in crate::train) async fn run_in<'a>(
     config: &'a TrainConfig,
     ctx: RunContext<'a>,
 ) -> Result<TrainOutcome, TrainError> {
-    let resumed = find_resume(config, folder.path(), ctx.progress)?;
-    let inputs = RunInputs::read(config)?;
+    let ranks = ctx.ranks;
+    let found = if ranks.is_first() { find_resume(config, folder.path(), ctx.progress)? } else { None };
+    let resumed = Resumed::on_all_ranks(found, ranks)?;
+    let inputs = over_ranks::read_inputs(config, ranks)?;
+    over_ranks::check_same_run(config, &inputs, ranks)?;
     inputs.notes.iter().for_each(|note| ctx.progress.warn(note));
     if let (Some(model), false) = (&config.model_name_or_path, inputs.inherited.is_empty()) {
         ctx.progress.note(&format!("{} as in {model}", inputs.inherited.join(", ")));
     }
-    memory::check(ctx.gpu, config, &inputs)?;
+    memory::check(ctx.gpu, config, &inputs, ranks)?;
     let mut run = Run::new(config, inputs, folder, ctx, resumed.as_ref()).await?;
     if let Some(checkpoint) = resumed {
         run.resume(checkpoint)?;
@@ -161,9 +170,8 @@ struct Run<'a> {
     training: TrainLoop,
     held_out: Option<HeldOut>,
     state: TrainerState,
-    metrics: MetricsFile,
-    /// The log for TensorBoard, if it is asked for.
-    events: Option<EventFile>,
+    /// The files that grow; on rank 0.
+    logs: Option<Logs>,
     /// When the run ends before its last step, if it may.
     early: Option<EarlyStopping>,
     parameters: Vec<Parameter>,
@@ -171,6 +179,13 @@ struct Run<'a> {
     earlier: Vec<PathBuf>,
     /// All steps were done before, and the final model is complete.
     done: bool,
+}
+
+/// The log of a run.
+struct Logs {
+    metrics: MetricsFile,
+    /// The log for TensorBoard, if it is asked for.
+    events: Option<EventFile>,
 }
 
 /// The held-out rows: as examples for the loss, and as rows for the judge.
@@ -189,11 +204,11 @@ impl<'a> Run<'a> {
         mut start: RunInputs,
         folder: &mut OutputFolder,
         ctx: RunContext<'a>,
-        resumed: Option<&Checkpoint>,
+        resumed: Option<&Resumed>,
     ) -> Result<Self, TrainError> {
-        let gpu = ctx.gpu;
+        let (gpu, ranks) = (ctx.gpu, ctx.ranks);
         let output = folder.path().to_path_buf();
-        let engine = Engine::new(gpu, &start.initial_weights(), config, &train_data(&start))?;
+        let engine = Engine::new(gpu, &start.initial_weights(), config, &train_data(&start), ranks)?;
         let examples = &start.train.examples;
         let held_out = match start.eval.take() {
             None => None,
@@ -230,46 +245,34 @@ impl<'a> Run<'a> {
             }
             early = early.map(|early| if other_metric { early } else { early.resumed(&from.state.stateful_callbacks) });
             check_same_run(&from.state, &state)?;
-            from.tensors.expect(&parameters)?;
+            from.tensors().map_or(Ok(()), |tensors| tensors.expect(&parameters))?;
             training.resume_from(from.state.jurist.order, from.state.counters())?;
-            output::refuse_other_log(&output, from.state.jurist.metrics_bytes, &from.state.log_history)?;
             let best = from.state.best_model_checkpoint.as_ref().filter(|_| config.load_best_model_at_end && !other_metric);
             let last = best.map_or_else(|| from.path.clone(), |best| output.join(best));
             let over = from.state.global_step >= total || early.is_some_and(|early| early.is_over());
-            done = over && output::has_judge_of(&output, &last);
-            if !done {
-                output::refuse_foreign_checkpoints(&output, from.state.global_step)?;
-                earlier = output::earlier_judge(&output)?;
+            if ranks.is_first() {
+                output::refuse_other_log(&output, from.state.jurist.metrics_bytes, &from.state.log_history)?;
+                done = over && output::has_judge_of(&output, &last);
+                if !done {
+                    output::refuse_foreign_checkpoints(&output, from.state.global_step)?;
+                    earlier = output::earlier_judge(&output)?;
+                }
+                checkpoint::changed_settings(&output, config).iter().for_each(|c| ctx.progress.warn(c));
             }
-            checkpoint::changed_settings(&output, config).iter().for_each(|c| ctx.progress.warn(c));
         }
-        if folder.create()? && resumed.is_none() {
-            // Another process may have written here since the first check.
-            refuse_used(&output)?;
-        }
-        // Before the log: a log without a checkpoint counts as a run's only beside this file.
-        // The file of a finished run says what the run was trained with.
-        if !done && !output::write_resolved_config(&output, config)? {
-            let file = output.join(checkpoint::RESOLVED_CONFIG);
-            let line = format!("{} was not written by this run, or was changed: it is left as it is", file.display());
-            ctx.progress.warn(&line);
-        }
-        crash_point("config");
-        let (metrics, warning) = open_metrics(&output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
-        warning.iter().for_each(|w| ctx.progress.warn(w));
-        let mut events = None;
-        if config.report_to == ReportTo::Tensorboard {
-            let bytes = resumed.map_or(0, |from| from.state.jurist.events_bytes);
-            let (file, warning) = EventFile::open(&output, bytes, ctx.clock.since_1970())?;
-            warning.iter().for_each(|w| ctx.progress.warn(w));
-            events = Some(file);
+        let done = ranks.any(done)?;
+        let mut logs = None;
+        if ranks.is_first() {
+            let (opened, warnings) = open_logs(config, folder, &ctx, resumed, done)?;
+            warnings.iter().for_each(|warning| ctx.progress.warn(warning));
+            logs = Some(opened);
         }
         let inputs = start;
-        Ok(Run { config, output, ctx, inputs, training, held_out, state, metrics, events, early, parameters, earlier, done })
+        Ok(Run { config, output, ctx, inputs, training, held_out, state, logs, early, parameters, earlier, done })
     }
 
     /// Restores weights, moments and counters from the checkpoint.
-    fn resume(&mut self, mut from: Checkpoint) -> Result<(), TrainError> {
+    fn resume(&mut self, mut from: Resumed) -> Result<(), TrainError> {
         if from.state.jurist.tuning != self.state.jurist.tuning {
             self.ctx.progress.warn(
                 "the checkpoint was made with kernels tuned for another adapter: results agree to rounding, not byte for byte",
@@ -281,10 +284,9 @@ impl<'a> Run<'a> {
             (StatePart::ExpAvg, &optimiser.m),
             (StatePart::ExpAvgSq, &optimiser.v),
         ];
-        let mut values = Vec::new();
         for (part, target) in parts {
             for parameter in &self.parameters {
-                from.tensors.read(part, &parameter.name, &mut values)?;
+                let values = from.read(part, &parameter.name, self.ctx.ranks)?;
                 target.write(self.ctx.gpu, &parameter.name, 0, &values)?;
             }
         }
@@ -323,7 +325,7 @@ impl<'a> Run<'a> {
             let due = |every: u64| every > 0 && step.is_multiple_of(every);
             let evaluated = self.held_out.is_some() && (due(self.config.eval_steps) || step == total);
             let best = evaluated && self.evaluate().await?;
-            let interrupted = (self.ctx.interrupted)();
+            let interrupted = self.ctx.ranks.any((self.ctx.interrupted)())?;
             // The best model is loaded from its checkpoint at the end, so it is saved even if no checkpoint is due.
             let needed_at_end = best && self.config.load_best_model_at_end;
             let saved = due(self.config.save_steps) || needed_at_end || self.is_over();
@@ -334,6 +336,8 @@ impl<'a> Run<'a> {
                 let checkpoint = self.save()?;
                 if interrupted && !self.is_over() {
                     self.ctx.progress.end();
+                    // The checkpoint is whole before any rank ends.
+                    self.ctx.ranks.barrier()?;
                     return Ok(TrainOutcome::Interrupted { checkpoint });
                 }
             }
@@ -350,7 +354,11 @@ impl<'a> Run<'a> {
             self.ctx.progress.note(&line);
         }
         self.refuse_untrained()?;
-        self.finish()?;
+        if self.ctx.ranks.is_first() {
+            self.finish()?;
+        }
+        // A rank that ended now would not learn that rank 0 cannot write the judge.
+        self.ctx.ranks.barrier()?;
         Ok(TrainOutcome::Finished { steps: self.state.global_step, seconds: self.ctx.clock.seconds() - began })
     }
 
@@ -398,9 +406,10 @@ impl<'a> Run<'a> {
     }
 
     fn write_metrics(&mut self, line: &Metrics) -> Result<(), TrainError> {
+        let Some(Logs { metrics, events }) = &mut self.logs else { return Ok(()) };
         let path = self.output.join(checkpoint::METRICS);
-        self.metrics.write(line).map_err(|source| TrainError::Io { action: "write", path, source })?;
-        if let Some(events) = &mut self.events {
+        metrics.write(line).map_err(|source| TrainError::Io { action: "write", path, source })?;
+        if let Some(events) = events {
             let written = events.write(line, self.ctx.clock.since_1970());
             written.map_err(|e| io_error("write", &self.output.join(events::EVENTS), e))?;
         }
@@ -411,9 +420,32 @@ impl<'a> Run<'a> {
     /// Evaluates on the held-out rows; true if the metric is the best so far.
     async fn evaluate(&mut self) -> Result<bool, TrainError> {
         let Some(held_out) = &self.held_out else { return Ok(false) };
-        let loss = held_out.evaluator.loss(&held_out.examples).await?;
-        let mut line = Metrics::at(self.state.global_step, self.state.epoch).with("eval_loss", loss);
+        let loss = held_out.evaluator.loss(&held_out.examples, self.ctx.ranks).await?;
+        let line = if self.ctx.ranks.is_first() { self.judge_held_out(loss).await?.to_json() } else { String::new() };
+        let line = self.ctx.ranks.broadcast(line.into_bytes())?;
+        let line = Metrics::from_json(&line);
+        let metric = line.get(&format!("eval_{}", self.config.metric_for_best_model)).unwrap_or(f64::NAN);
+        let greater_is_better = self.config.metric_for_best_model.greater_is_better();
+        self.state.jurist.best_metric_name = Some(self.config.metric_for_best_model.word().into());
+        if let Some(early) = &mut self.early {
+            early.observe(metric, self.state.best_metric, greater_is_better);
+            early.put_into(&mut self.state.stateful_callbacks);
+        }
+        let best = self.state.record_metric(metric, greater_is_better);
+        let shown: Vec<String> = ["loss", "pearson", "rmse"]
+            .iter()
+            .filter_map(|name| Some(format!("{name} {:.4}", line.get(&format!("eval_{name}"))?)))
+            .collect();
+        let suffix = if best { " (best)" } else { "" };
+        self.ctx.progress.note(&format!("step {}: eval {}{suffix}", self.state.global_step, shown.join(", ")));
+        self.write_metrics(&line)?;
+        Ok(best)
+    }
 
+    /// Judges the held-out rows, as a user would: the line of the log with this loss on them.
+    async fn judge_held_out(&mut self, loss: f64) -> Result<Metrics, TrainError> {
+        let mut line = Metrics::at(self.state.global_step, self.state.epoch).with("eval_loss", loss);
+        let Some(held_out) = &self.held_out else { return Ok(line) };
         let (tokenizer, settings) = (self.inputs.tokenizer.clone(), self.inputs.settings.clone());
         let judge = Judge::new(self.ctx.gpu, self.training.engine().weights(), tokenizer, settings)?;
         let options = ScoreOptions { batch_size: self.config.per_device_eval_batch_size as usize, ..ScoreOptions::default() };
@@ -439,34 +471,22 @@ impl<'a> Run<'a> {
             let forced = scored.iter().filter(|row| row.record.forced).count();
             line.put("eval_judge/forced", forced as f64 / scored.len().max(1) as f64);
         }
-        let metric = line.get(&format!("eval_{}", self.config.metric_for_best_model)).unwrap_or(f64::NAN);
-        let greater_is_better = self.config.metric_for_best_model.greater_is_better();
-        self.state.jurist.best_metric_name = Some(self.config.metric_for_best_model.word().into());
-        if let Some(early) = &mut self.early {
-            early.observe(metric, self.state.best_metric, greater_is_better);
-            early.put_into(&mut self.state.stateful_callbacks);
-        }
-        let best = self.state.record_metric(metric, greater_is_better);
-        let shown: Vec<String> = ["loss", "pearson", "rmse"]
-            .iter()
-            .filter_map(|name| Some(format!("{name} {:.4}", line.get(&format!("eval_{name}"))?)))
-            .collect();
-        let suffix = if best { " (best)" } else { "" };
-        self.ctx.progress.note(&format!("step {}: eval {}{suffix}", self.state.global_step, shown.join(", ")));
-        self.write_metrics(&line)?;
-        Ok(best)
+        Ok(line)
     }
 
-    /// Writes a checkpoint and deletes those beyond `save_total_limit`.
+    /// Writes a checkpoint and deletes those beyond `save_total_limit`: on rank 0. Returns its path on all ranks.
     fn save(&mut self) -> Result<PathBuf, TrainError> {
-        sync_metrics(&self.metrics, &self.output)?;
-        self.state.jurist.metrics_bytes = self.metrics.bytes();
-        if let Some(events) = &self.events {
+        let Some(Logs { metrics, events }) = &self.logs else {
+            return Ok(self.output.join(checkpoint_name(self.state.global_step)));
+        };
+        sync_metrics(metrics, &self.output)?;
+        self.state.jurist.metrics_bytes = metrics.bytes();
+        if let Some(events) = events {
             events.sync(&self.output)?;
             // A run that writes no events keeps those that an earlier command wrote.
             self.state.jurist.events_bytes = events.bytes();
         }
-        self.state.log_history = read_log_history(&self.output, self.metrics.bytes())?;
+        self.state.log_history = read_log_history(&self.output, metrics.bytes())?;
         let (gpu, trained, optimiser) =
             (self.ctx.gpu, self.training.engine().weights().trainable()?, self.training.engine().optimiser());
         let mut supply = |part: StatePart, parameter: &Parameter, values: &mut Vec<f32>| {
@@ -503,6 +523,39 @@ impl<'a> Run<'a> {
             Some(best) => copy_model(&self.output.join(best), dir),
         })
     }
+}
+
+/// Claims the output folder, writes the resolved config and opens the logs.
+fn open_logs(
+    config: &TrainConfig,
+    folder: &mut OutputFolder,
+    ctx: &RunContext,
+    resumed: Option<&Resumed>,
+    done: bool,
+) -> Result<(Logs, Vec<String>), TrainError> {
+    let output = folder.path().to_path_buf();
+    let mut warnings = Vec::new();
+    if folder.create()? && resumed.is_none() {
+        // Another process may have written here since the first check.
+        refuse_used(&output)?;
+    }
+    // Before the log: a log without a checkpoint counts as a run's only beside this file.
+    // The file of a finished run says what the run was trained with.
+    if !done && !output::write_resolved_config(&output, config)? {
+        let file = output.join(checkpoint::RESOLVED_CONFIG);
+        warnings.push(format!("{} was not written by this run, or was changed: it is left as it is", file.display()));
+    }
+    crash_point("config");
+    let (metrics, warning) = open_metrics(&output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
+    warnings.extend(warning);
+    let mut events = None;
+    if config.report_to == ReportTo::Tensorboard {
+        let bytes = resumed.map_or(0, |from| from.state.jurist.events_bytes);
+        let (file, warning) = EventFile::open(&output, bytes, ctx.clock.since_1970())?;
+        warnings.extend(warning);
+        events = Some(file);
+    }
+    Ok((Logs { metrics, events }, warnings))
 }
 
 /// Checks that the checkpoint `from` belongs to the run that begins with the state `ours`.

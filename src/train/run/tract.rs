@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::data::{Example, Row, columns_of};
@@ -53,23 +54,25 @@ pub(in crate::train) async fn train(
     folder: &mut OutputFolder,
     ctx: RunContext<'_>,
 ) -> Result<TrainOutcome, TrainError> {
-    let RunContext { gpu, clock, progress, interrupted } = ctx;
+    let RunContext { gpu, clock, progress, ranks, interrupted } = ctx;
     let output = &folder.path().to_path_buf();
     let chains = output.join(CHAINS);
-    if config.resume_from_checkpoint.is_no() {
+    // Rank 0 looks at the files of earlier runs, and writes the chains. All ranks read them.
+    if config.resume_from_checkpoint.is_no() && ranks.is_first() {
         refuse_used(output)?;
     }
-    let record = if chains.exists() && !is_unfinished(&chains) {
-        record_of_finished(config, output)?
+    let is_finished = ranks.any(ranks.is_first() && chains.exists() && !is_unfinished(&chains))?;
+    let written = if is_finished {
+        Written { interrupted: None, record: if ranks.is_first() { record_of_finished(config, output)? } else { Value::Null } }
     } else {
         let judge_folder = match &config.chains_from {
             Some(folder) => PathBuf::from(folder),
             None => {
                 let stage = stage_one(config, output);
-                let is_done = output.join(FIRST_STAGE).join(JUDGE_FILE).exists();
+                let is_done = ranks.any(ranks.is_first() && output.join(FIRST_STAGE).join(JUDGE_FILE).exists())?;
                 if !is_done || config.resume_from_checkpoint.is_no() {
                     progress.note("stage 1 of 2: the teacher's chains");
-                    let ctx = RunContext { gpu, clock, progress, interrupted };
+                    let ctx = RunContext { gpu, clock, progress, ranks, interrupted };
                     if let TrainOutcome::Interrupted { checkpoint } = Box::pin(run(&stage, ctx)).await? {
                         return Ok(TrainOutcome::Interrupted { checkpoint });
                     }
@@ -77,19 +80,40 @@ pub(in crate::train) async fn train(
                 PathBuf::from(stage.output_dir)
             }
         };
-        let model = ModelFolder::open(&judge_folder)?;
-        let judge = JudgeFiles::trained(&model, config.base_weights)?.upload(gpu)?;
-        let record = record(config, &model, judge.settings())?;
-        let ctx = RunContext { gpu, clock, progress, interrupted };
-        folder.create()?;
-        if let Some(checkpoint) = write_chains(config, &judge, &record, output, ctx).await? {
-            return Ok(TrainOutcome::Interrupted { checkpoint });
+        if ranks.is_first() {
+            let model = ModelFolder::open(&judge_folder)?;
+            let judge = JudgeFiles::trained(&model, config.base_weights)?.upload(gpu)?;
+            let record = record(config, &model, judge.settings())?;
+            let ctx = RunContext { gpu, clock, progress, ranks, interrupted };
+            folder.create()?;
+            Written { interrupted: write_chains(config, &judge, &record, output, ctx).await?, record }
+        } else {
+            Written::default()
         }
-        record
     };
+    let text = ranks.broadcast(serde_json::to_vec(&written).unwrap_or_default())?;
+    let Written { interrupted: unfinished, record } = if ranks.is_first() { written } else { Written::read(&text) };
+    if let Some(checkpoint) = unfinished {
+        return Ok(TrainOutcome::Interrupted { checkpoint });
+    }
     progress.note("stage 2 of 2: its own chains, from the start again");
     let second = stage_two(config, &chains, &record);
-    Box::pin(run_in(folder, &second, RunContext { gpu, clock, progress, interrupted })).await
+    Box::pin(run_in(folder, &second, RunContext { gpu, clock, progress, ranks, interrupted })).await
+}
+
+/// What rank 0 has made of the chains.
+#[derive(Default, Serialize, Deserialize)]
+struct Written {
+    /// The file of the written ones, where it was interrupted.
+    interrupted: Option<PathBuf>,
+    /// How they are made.
+    record: Value,
+}
+
+impl Written {
+    fn read(text: &[u8]) -> Self {
+        serde_json::from_slice(text).unwrap_or_default()
+    }
 }
 
 /// Refuses a folder that contains a name which a new run will write.

@@ -8,7 +8,10 @@ use jurist::judge::BatchLayout;
 use jurist::model::decoder::PackedInputs;
 use jurist::model::weights::Weights;
 use jurist::ops::loss_head::{NO_SCORES, TokenLoss};
+use jurist::ranks::Ranks;
 use jurist::reference;
+use jurist::train::config::GradientSum as Order;
+use jurist::train::objective::gradient_sum::GradientSum;
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
 use jurist::train::objective::policy::{
     PolicySettings, PolicyTrainer, PromptGroup, PromptSizes, ScoreSource, ScoredCompletion, Totals,
@@ -87,11 +90,12 @@ pub fn trainer(gpu: &Gpu, toy: &Toy, settings: PolicySettings, start: Option<&Mo
     let weights = Weights::upload(gpu, &toy.model).unwrap();
     let adam = OptimiserSettings { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 0.0 };
     let optimiser = Optimiser::new(gpu, weights.trainable().unwrap(), adam).unwrap();
+    let sum = GradientSum::new(gpu, &optimiser.gradient, Order::Tree, 1, &Ranks::alone()).unwrap();
     let longest = toy.prompts.iter().map(|p| p.ids.len()).max().unwrap();
     let start = start.map(|s| Weights::upload(gpu, s).unwrap());
     let layout = BatchLayout { tokens: &toy.tokens, reads: toy.reads };
     let sizes = PromptSizes { longest, micro_batch: TUPLES };
-    PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, layout, start).unwrap_or_else(|e| panic!("{e}"))
+    PolicyTrainer::new(gpu, weights, (optimiser, sum), settings, sizes, layout, start).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The expectation of the trainer's gradient of J, in f64 by tensor; with `sampler`, over chains of those weights instead of

@@ -12,6 +12,7 @@ use jurist::model::save::save_checkpoint;
 use jurist::model::shard_layout::DEFAULT_SHARD_BYTES;
 use jurist::model::weight_policy::WeightPolicy;
 use jurist::model_folder::ModelFolder;
+use jurist::ranks::Ranks;
 use jurist::rollout::{Chain, Ending};
 use jurist::text::{SpecialTokens, Tokenizer, train_bpe};
 use jurist::train::TrainConfig;
@@ -251,7 +252,7 @@ fn a_model_that_does_not_fit_is_refused_first() {
     ] {
         let Some(gpu) = budgeted(budget) else { return };
         let judged = files.check_memory(&gpu, &rows, &[ScoreOptions::default()]).err().map_or(String::new(), |e| e.to_string());
-        let trained = memory::check(&gpu, &config, &RunInputs::read(&config).unwrap());
+        let trained = memory::check(&gpu, &config, &RunInputs::read(&config).unwrap(), &Ranks::alone());
         let trained = trained.err().map_or(String::new(), |e| e.to_string());
         assert_eq!(gpu.allocated(), 0);
         for (found, fix) in [(&judged, judging), (&trained, training)] {

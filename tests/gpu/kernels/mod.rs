@@ -2,6 +2,7 @@
 //! sizes. The incoming gradient is random, as in the middle of a graph, and accumulated outputs do not start at 0.
 
 mod adamw;
+mod add;
 mod attention;
 mod cached_attention;
 mod column_squares;

@@ -4,6 +4,7 @@ use super::{Aggregation, AnswerSpec, Completion, PolicyTrainer, PromptGroup, Sco
 use crate::judge::{BatchLayout, CompletionSpans};
 use crate::model::decoder::{PackedInputs, TokenStats};
 use crate::ops::loss_head::TokenLoss;
+use crate::ranks::Ranks;
 use crate::train::TrainError;
 use crate::train::objective::reward::sampled_gradient;
 
@@ -20,6 +21,13 @@ impl Totals {
     pub fn of(batches: &[Vec<PromptGroup>]) -> Self {
         let completions = || batches.iter().flatten().flat_map(|group| &group.completions);
         Totals { completions: completions().count(), tokens: completions().map(|c| c.actions.len() + 1).sum() }
+    }
+
+    /// The sum over all ranks, of which these are the counts of one.
+    pub(super) fn of_all_ranks(self, ranks: &Ranks) -> Result<Self, TrainError> {
+        let all = ranks.all_gather_numbers(&[self.completions as f64, self.tokens as f64])?;
+        let sum = |i: usize| all.iter().filter_map(|counts| counts.get(i)).sum::<f64>() as usize;
+        Ok(Totals { completions: sum(0), tokens: sum(1) })
     }
 }
 

@@ -3,11 +3,13 @@
 use super::{PromptGroup, ScoredCompletion};
 use crate::judge::CompletionSpans;
 use crate::model::decoder::{PackedInputs, TokenStats};
+use crate::ranks::Ranks;
 use crate::rollout::Ending;
+use crate::train::TrainError;
 use crate::train::objective::optimiser::OptimiserOutcome;
 use crate::train::objective::step::StepMetrics;
 
-/// Sums over a step, for its metrics.
+/// Sums over a batch of prompts, or over those of a step, for its metrics.
 #[derive(Default)]
 pub(super) struct MetricSums {
     rewards: Vec<f64>,
@@ -35,6 +37,79 @@ pub(super) struct MetricSums {
 impl MetricSums {
     pub(super) fn new(kl_weight: f64) -> Self {
         MetricSums { kl_weight, ..MetricSums::default() }
+    }
+
+    /// The sums over all batches of a step, added in their order. `own` are those of this rank's batches.
+    pub(super) fn of_all_ranks(own: &[MetricSums], kl_weight: f64, ranks: &Ranks) -> Result<Self, TrainError> {
+        let numbers: Vec<f64> = own.iter().flat_map(MetricSums::numbers).collect();
+        let all = ranks.all_gather_numbers(&numbers)?.concat();
+        let (mut sums, mut numbers) = (MetricSums::new(kl_weight), all.into_iter().peekable());
+        while numbers.peek().is_some() {
+            sums.append(MetricSums::from_numbers(&mut numbers, kl_weight));
+        }
+        Ok(sums)
+    }
+
+    /// As numbers, for other ranks: each list after its length, then the rest.
+    fn numbers(&self) -> Vec<f64> {
+        let lists = [&self.rewards, &self.group_stds, &self.lengths, &self.terminated, &self.ratios];
+        let mut numbers: Vec<f64> = lists.into_iter().flat_map(|list| [&[list.len() as f64], &list[..]].concat()).collect();
+        let counts = [self.actions, self.tokens, self.forced, self.clipped];
+        numbers.extend(counts.map(|count| count as f64));
+        let values = [self.entropy, self.squared_error, self.expected, self.mass, self.kl, self.loss, self.log_p_difference];
+        numbers.extend(values);
+        numbers
+    }
+
+    /// Reads what [`MetricSums::numbers`] gave.
+    fn from_numbers(numbers: &mut impl Iterator<Item = f64>, kl_weight: f64) -> Self {
+        let mut list = || -> Vec<f64> {
+            let length = numbers.next().unwrap_or(0.0) as usize;
+            numbers.take(length).collect()
+        };
+        let [rewards, group_stds, lengths, terminated, ratios] = std::array::from_fn(|_| list());
+        let mut next = || numbers.next().unwrap_or(f64::NAN);
+        let [actions, tokens, forced, clipped] = std::array::from_fn(|_| next() as usize);
+        let [entropy, squared_error, expected, mass, kl, loss, log_p_difference] = std::array::from_fn(|_| next());
+        MetricSums {
+            rewards,
+            group_stds,
+            lengths,
+            terminated,
+            entropy,
+            actions,
+            tokens,
+            squared_error,
+            expected,
+            mass,
+            kl_weight,
+            kl,
+            forced,
+            clipped,
+            loss,
+            log_p_difference,
+            ratios,
+        }
+    }
+
+    /// Adds the sums of the next batch.
+    fn append(&mut self, next: MetricSums) {
+        self.rewards.extend(next.rewards);
+        self.group_stds.extend(next.group_stds);
+        self.lengths.extend(next.lengths);
+        self.terminated.extend(next.terminated);
+        self.ratios.extend(next.ratios);
+        self.entropy += next.entropy;
+        self.actions += next.actions;
+        self.tokens += next.tokens;
+        self.squared_error += next.squared_error;
+        self.expected += next.expected;
+        self.mass += next.mass;
+        self.kl += next.kl;
+        self.forced += next.forced;
+        self.clipped += next.clipped;
+        self.loss += next.loss;
+        self.log_p_difference = self.log_p_difference.max(next.log_p_difference);
     }
 
     /// Adds the rewards of whole groups.

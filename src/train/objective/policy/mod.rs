@@ -29,9 +29,11 @@ use crate::rollout::{ReadSizes, Rollout, RolloutSizes};
 use crate::train::TrainError;
 use crate::train::data::examples::{LabelledPrompt, longest_continuation};
 use crate::train::objective::advantage::AdvantageSettings;
+use crate::train::objective::gradient_sum::GradientSum;
 use crate::train::objective::optimiser::{Optimiser, OptimiserOutcome};
 use crate::train::objective::reward::RewardSettings;
 use crate::train::objective::step::{OptimiserStep, StepKey, StepMetrics};
+use crate::train::objective::tree::TreeOp;
 pub use losses::Totals;
 use metrics::MetricSums;
 use rewards::by_group;
@@ -102,6 +104,7 @@ pub struct PolicyTrainer {
     pub gpu: Gpu,
     pub weights: Weights,
     pub optimiser: Optimiser,
+    sum: GradientSum,
     settings: PolicySettings,
     rollout_plan: Rollout,
     pass: Pass,
@@ -113,14 +116,15 @@ pub struct PolicyTrainer {
 }
 
 impl PolicyTrainer {
-    /// Plans for prompts of these sizes. `reference` is the reference model of the KL divergence, if that has a weight.
+    /// Plans for prompts of these sizes. The sum is that of the optimiser's gradient. `reference` is the reference model of the KL
+    /// divergence, if that has a weight.
     ///
     /// # Errors
     /// Out of memory, or prompt, chain and phrase longer than the model's context.
     pub fn new(
         gpu: &Gpu,
         weights: Weights,
-        optimiser: Optimiser,
+        (optimiser, sum): (Optimiser, GradientSum),
         settings: PolicySettings,
         prompts: PromptSizes,
         layout: BatchLayout,
@@ -169,6 +173,7 @@ impl PolicyTrainer {
             gpu: gpu.clone(),
             weights,
             optimiser,
+            sum,
             settings,
             rollout_plan,
             pass,
@@ -191,25 +196,35 @@ impl PolicyTrainer {
         key: StepKey,
         optimiser_step: OptimiserStep,
     ) -> Result<StepMetrics, TrainError> {
-        let mut sums = MetricSums::new(self.settings.kl);
         let mut first_iteration: Vec<Vec<Vec<ScoredCompletion>>> = Vec::new();
         let mut outcomes: Vec<OptimiserOutcome> = Vec::new();
 
-        // Rollout: K completions per prompt, in batches of prompt groups.
-        let batches = self.rollout(prompts, answer, key).await?;
-        let totals = Totals::of(&batches);
+        // Rollout: K completions per prompt, in batches of prompt groups. Ranks divide the batches.
+        let (micro_batches, ranks) = (prompts.len().div_ceil(self.micro_batch), self.sum.ranks());
+        let own = ranks.block(micro_batches);
+        let batches = self.rollout(prompts, own.clone(), answer, key).await?;
+        let totals = Totals::of(&batches).of_all_ranks(ranks)?;
+        let mut sums: Vec<MetricSums> = batches.iter().map(|_| MetricSums::new(self.settings.kl)).collect();
 
         for iteration in 0..self.settings.iterations {
-            for (n, groups) in batches.iter().enumerate() {
+            let mut depth = 0;
+            for op in self.sum.ops(micro_batches) {
+                let TreeOp::Compute(n) = op else {
+                    self.sum.apply(op, &mut depth).await?;
+                    continue;
+                };
+                let (groups, sums) = (&batches[n - own.start], &mut sums[n - own.start]);
+
                 // Rewards. Scores are drawn once, in the first iteration, like the completions.
                 let uniform = self.uniforms(key, n);
-                let source = first_iteration.get(n).map_or(ScoreSource::Draw(&uniform), |drawn| ScoreSource::Drawn(drawn));
+                let drawn = first_iteration.get(n - own.start);
+                let source = drawn.map_or(ScoreSource::Draw(&uniform), |drawn| ScoreSource::Drawn(drawn));
                 let mut scored = self.rewards(groups, answer, source).await?;
 
                 // Advantages, within each prompt group.
                 self.advantages(&mut scored);
 
-                // Losses and backward: the gradients of all sub-batches add up.
+                // Losses and backward: the gradients of all sub-batches of a batch add up.
                 let sub_batches = self.sub_batches(groups);
                 let mut remaining = scored.iter().flatten().cloned();
                 for sub_batch in &sub_batches {
@@ -228,10 +243,11 @@ impl PolicyTrainer {
                 }
             }
 
-            // Optimiser step.
+            // Optimiser step, the same on all ranks.
+            self.sum.share().await?;
             let applied = outcomes.iter().filter(|outcome| outcome.applied).count() as u64;
             outcomes.push(self.optimiser.step(&self.gpu, optimiser_step.learning_rate, optimiser_step.t + applied).await?);
         }
-        Ok(sums.metrics(&outcomes))
+        Ok(MetricSums::of_all_ranks(&sums, self.settings.kl, ranks)?.metrics(&outcomes))
     }
 }

@@ -1,6 +1,7 @@
 //! The rollout of a step: sampled completions of every prompt, closed with the phrase.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::{AnswerSpec, PolicyTrainer};
 use crate::model::decoder::Sampler;
@@ -40,10 +41,12 @@ pub struct PromptGroup<'a> {
 }
 
 impl PolicyTrainer {
-    /// Samples the completions of a step, in batches of `micro_batch` prompts.
+    /// Samples the completions of a step, in batches of `micro_batch` prompts: of the batches `own`. Their random numbers depend
+    /// on their place in the step.
     pub(super) async fn rollout<'a>(
         &self,
         prompts: &[&'a LabelledPrompt],
+        own: Range<usize>,
         answer: &AnswerSpec<'_>,
         key: StepKey,
     ) -> Result<Vec<Vec<PromptGroup<'a>>>, TrainError> {
@@ -52,7 +55,7 @@ impl PolicyTrainer {
         let sampler = Sampler { temperature: 1.0, top_p: self.settings.top_p as f32, top_k: 0, key };
         let stop = answer.format.stop(answer.eos, self.settings.max_tokens);
         let mut batches = Vec::new();
-        for (n, micro_batch) in prompts.chunks(self.micro_batch).enumerate() {
+        for (n, micro_batch) in prompts.chunks(self.micro_batch).enumerate().take(own.end).skip(own.start) {
             let ids: Vec<Vec<u32>> = micro_batch.iter().map(|p| p.ids.clone()).collect();
             let first_stream = (n * self.micro_batch * self.settings.group) as u32;
             let chains = self.rollout_plan.run(&ids, first_stream, sampler, &stop, &mut ()).await?;
