@@ -152,7 +152,7 @@ impl GradientSum {
 
     async fn read(&self, piece: &[(&Buffer, usize, usize)]) -> Result<Vec<u8>, TrainError> {
         let ranges = self.gpu.read_many(piece).await.map_err(ModelError::from)?;
-        Ok(ranges.iter().flat_map(|words| bytemuck::cast_slice(words)).copied().collect())
+        Ok(ranges.iter().flat_map(|words| bytemuck::cast_slice::<u32, u8>(words)).copied().collect())
     }
 
     fn write(&self, piece: &[(&Buffer, usize, usize)], bytes: &[u8]) -> Result<(), TrainError> {
