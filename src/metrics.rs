@@ -8,14 +8,17 @@
 //! use jurist::metrics::{Undefined, interval, quadratic_kappa, spearman};
 //!
 //! # fn main() -> Result<(), jurist::Error> {
-//! let human = [1.0, 2.0, 4.0, 5.0, 3.0];
-//! let judge = [1.2, 2.1, 3.6, 4.9, 3.3];
+//! let human = [1.0, 2.0, 4.0, 5.0, 3.0, 1.0, 2.0, 4.0, 5.0, 3.0];
+//! let judge = [1.2, 2.1, 3.6, 4.9, 3.3, 1.1, 2.2, 3.9, 4.8, 1.9];
 //! let scale = [1.0, 2.0, 3.0, 4.0, 5.0];
-//! assert_eq!(spearman(&human, &judge)?, 1.0);
-//! assert_eq!(quadratic_kappa(&human, &judge, &scale)?, 1.0);
+//! assert!(spearman(&human, &judge)? > 0.9);
+//! let kappa = quadratic_kappa(&human, &judge, &scale)?;
 //! let range = interval("kappa_quadratic", &human, &judge, Some(&scale), 0.95)?;
-//! assert!(range.low <= 1.0 && range.high == 1.0);
-//! let constant = spearman(&human, &[3.0; 5]).unwrap_err();
+//! assert!(range.low < kappa && kappa <= range.high);
+//! // Fewer rows have no interval, and a constant judge has no correlation: both are errors with the reason.
+//! let few = interval("kappa_quadratic", &human[..5], &judge[..5], Some(&scale), 0.95).unwrap_err();
+//! assert!(matches!(few.undefined(), Some(Undefined::TooFewUnits { found: 5, .. })));
+//! let constant = spearman(&human, &[3.0; 10]).unwrap_err();
 //! assert_eq!(constant.undefined(), Some(&Undefined::ConstantJudge));
 //! # Ok(())
 //! # }
