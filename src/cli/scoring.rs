@@ -219,7 +219,7 @@ pub fn judge_rows<const SIDES: usize>(
     mut take: impl FnMut([ScoreRecord; SIDES]),
 ) -> Result<Option<ScoreCounts>, CliError> {
     if !work.ranks.is_first() {
-        let blocks = Blocks::on_all_ranks(None, work.ranks)?;
+        let blocks = work.ranks.broadcast_value(Blocks::default())?;
         judge_for_first(work.ranks, blocks, |rows| work.judge(rows, progress))?;
         return Ok(None);
     }
@@ -262,7 +262,7 @@ fn judge_blocks<const SIDES: usize>(
     if let Some(line) = blocks.fewer_than(work.ranks.size()) {
         progress.warn(&line);
     }
-    let blocks = Blocks::on_all_ranks(Some(blocks), work.ranks)?;
+    let blocks = work.ranks.broadcast_value(blocks)?;
     progress.begin("judging", earlier.lines as u64, work.rows.len() as u64);
     let mut others = Others::new(work.ranks, blocks);
     let ended = judge_all(work, (blocks, &mut others), (sink, &record, earlier), progress, take);

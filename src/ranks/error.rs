@@ -15,6 +15,14 @@ pub enum RankError {
     #[error("{what} differs between the ranks: {found} on rank {rank}, and {first} on rank 0")]
     Differs { rank: usize, what: String, found: String, first: String },
 
+    /// A message that does not hold the value it should.
+    #[error("what rank {rank} sent cannot be read: {found}")]
+    Unreadable { rank: usize, found: String },
+
+    /// A value that cannot be a message.
+    #[error("a value cannot be sent to other ranks: {0}")]
+    Unsendable(String),
+
     /// An error of the MPI library.
     #[error("MPI: {0}")]
     Mpi(String),

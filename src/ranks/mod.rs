@@ -16,11 +16,13 @@ mod mpi;
 mod start;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod threads;
+mod values;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 pub use error::RankError;
+pub use values::{from_message, to_message};
 
 /// Messages between ranks.
 ///
@@ -118,9 +120,9 @@ impl Ranks {
         entries.get(self.local_rank % entries.len().max(1)).copied().unwrap_or(list)
     }
 
-    /// The rank that works on item `item` of `items`.
-    pub fn owner(&self, items: usize, item: usize) -> usize {
-        (0..self.size).find(|rank| Ranks::block_of(items, *rank, self.size).contains(&item)).unwrap_or(0)
+    /// The rank of `size` ranks that works on item `item` of `items`.
+    pub fn owner_of(items: usize, item: usize, size: usize) -> usize {
+        (0..size).find(|rank| Ranks::block_of(items, *rank, size).contains(&item)).unwrap_or(0)
     }
 
     /// Sends a message to another rank: see [`Link::send`].
@@ -290,7 +292,7 @@ mod tests {
         for (items, size) in [(8, 3), (3, 3), (2, 4), (7, 1)] {
             let blocks: Vec<usize> = (0..size).flat_map(|rank| Ranks::block_of(items, rank, size)).collect();
             assert_eq!(blocks, (0..items).collect::<Vec<_>>());
-            each(size, |ranks| assert!(ranks.block(items).all(|item| ranks.owner(items, item) == ranks.rank())));
+            each(size, |ranks| assert!(ranks.block(items).all(|item| Ranks::owner_of(items, item, size) == ranks.rank())));
         }
         assert_eq!((0..3).map(|rank| Ranks::block_of(8, rank, 3)).collect::<Vec<_>>(), [0..3, 3..6, 6..8]);
     }

@@ -4,7 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::job::Job;
@@ -50,12 +49,12 @@ pub fn schedule(
     let (mut ordered, mut running): (Vec<CellId>, Vec<Job>) = (Vec::new(), Vec::new());
     loop {
         let report = Report { ended: take_ended(&mut running)?, interrupted: interrupt.requested() };
-        let reports = ranks.all_gather(written(&report))?;
+        let reports = ranks.all_gather_values(report)?;
         let orders = match &mut plan {
-            Some(plan) => plan.next(reports.iter().map(|report| read(report)).collect::<Result<_, _>>()?, progress)?,
+            Some(plan) => plan.next(reports, progress)?,
             None => Orders::default(),
         };
-        let orders: Orders = read(&ranks.broadcast(written(&orders))?)?;
+        let orders = ranks.broadcast_value(orders)?;
         if orders.end {
             break;
         }
@@ -164,14 +163,6 @@ impl<'a> Plan<'a> {
             .into()),
         }
     }
-}
-
-fn written(message: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(message).unwrap_or_default()
-}
-
-fn read<T: DeserializeOwned>(message: &[u8]) -> Result<T, CliError> {
-    serde_json::from_slice(message).map_err(|e| CliError::Failed(format!("what another rank sent cannot be read: {e}")))
 }
 
 #[cfg(test)]

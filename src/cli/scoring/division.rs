@@ -9,12 +9,11 @@
 
 use std::ops::Range;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::CliError;
 use crate::judge::ScoreRecord;
-use crate::ranks::Ranks;
+use crate::ranks::{Ranks, from_message, to_message};
 use crate::words::count;
 
 /// Turns that a rank may be ahead of rank 0: blocks take unequal times.
@@ -27,7 +26,7 @@ const END: u8 = 0;
 pub type Judged<const SIDES: usize> = Vec<[ScoreRecord; SIDES]>;
 
 /// The rows that are judged together, and which of them are left to judge.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Blocks {
     pub rows: usize,
     /// Rows of a block; the last one may have fewer.
@@ -37,15 +36,6 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Those of rank 0, on all ranks.
-    ///
-    /// # Errors
-    /// A rank has failed.
-    pub fn on_all_ranks(own: Option<Self>, ranks: &Ranks) -> Result<Self, CliError> {
-        let message = ranks.broadcast(serde_json::to_vec(&own).unwrap_or_default())?;
-        read(0, &message)
-    }
-
     /// The numbers of the blocks to judge.
     pub fn numbers(&self) -> Range<usize> {
         self.first..self.rows.div_ceil(self.size)
@@ -146,7 +136,7 @@ pub fn judge_for_first<const SIDES: usize>(
             break;
         }
         let Some(judged) = judge(blocks.rows_of(block))? else { break };
-        ranks.send(0, written(&judged))?;
+        ranks.send(0, to_message(&judged.as_flattened())?)?;
     }
     ranks.send(0, Vec::new())?;
     while goes_on {
@@ -155,21 +145,11 @@ pub fn judge_for_first<const SIDES: usize>(
     Ok(())
 }
 
-/// A message of judgements, in which every number keeps its bits.
-fn written<const SIDES: usize>(judged: &Judged<SIDES>) -> Vec<u8> {
-    serde_json::to_vec(judged.as_flattened()).unwrap_or_default()
-}
-
-/// The judgements of [`written`].
+/// The judgements of a message.
 fn judgements<const SIDES: usize>(rank: usize, message: &[u8]) -> Result<Judged<SIDES>, CliError> {
-    let all: Vec<ScoreRecord> = read(rank, message)?;
+    let all: Vec<ScoreRecord> = from_message(rank, message)?;
     let (rows, _) = all.as_chunks();
     Ok(rows.to_vec())
-}
-
-/// What another rank sent as JSON.
-fn read<T: DeserializeOwned>(rank: usize, message: &[u8]) -> Result<T, CliError> {
-    serde_json::from_slice(message).map_err(|e| CliError::Failed(format!("what rank {rank} sent cannot be read: {e}")))
 }
 
 #[cfg(test)]
@@ -262,7 +242,7 @@ mod tests {
     #[test]
     fn judgements_keep_their_bits() {
         let judged: Judged<2> = vec![[ScoreRecord::failed("too long"), record(7)[0].clone()]];
-        assert_eq!(judgements::<2>(1, &written(&judged)).unwrap(), judged);
+        assert_eq!(judgements::<2>(1, &to_message(&judged.as_flattened()).unwrap()).unwrap(), judged);
         let error = judgements::<2>(3, b"[{}").unwrap_err().to_string();
         assert!(error.starts_with("what rank 3 sent cannot be read"), "{error}");
     }

@@ -57,8 +57,8 @@ pub fn running_ops(micro_batches: usize, rank: usize, size: usize) -> Vec<TreeOp
 ///
 /// A rank receives only after it has computed all of its own, so nobody waits for a sum while there is work.
 pub fn tree_ops(micro_batches: usize, rank: usize, size: usize) -> Vec<TreeOp> {
-    let owner = |item| (0..size).find(|rank| Ranks::block_of(micro_batches, *rank, size).contains(&item)).unwrap_or(0);
-    Tree { owners: (0..micro_batches).map(owner).collect(), rank, own: Ranks::block_of(micro_batches, rank, size) }.ops()
+    let owners = (0..micro_batches).map(|item| Ranks::owner_of(micro_batches, item, size)).collect();
+    Tree { owners, rank, own: Ranks::block_of(micro_batches, rank, size) }.ops()
 }
 
 struct Tree {

@@ -28,13 +28,8 @@ impl Resumed {
     /// # Errors
     /// A rank that has failed.
     pub fn on_all_ranks(found: Option<Checkpoint>, ranks: &Ranks) -> Result<Option<Self>, TrainError> {
-        let described = found.as_ref().map(|found| (&found.path, &found.state));
-        let text = ranks.broadcast(serde_json::to_vec(&described).unwrap_or_default())?;
-        if let Some(Checkpoint { path, state, tensors }) = found {
-            return Ok(Some(Resumed { path, state, tensors: Some(tensors) }));
-        }
-        let described: Option<(PathBuf, TrainerState)> = serde_json::from_slice(&text).unwrap_or_default();
-        Ok(described.filter(|_| !ranks.is_first()).map(|(path, state)| Resumed { path, state, tensors: None }))
+        let (described, tensors) = found.map(|Checkpoint { path, state, tensors }| ((path, state), tensors)).unzip();
+        Ok(ranks.broadcast_value(described)?.map(|(path, state)| Resumed { path, state, tensors }))
     }
 
     /// The reader of its tensors, on rank 0.
@@ -66,7 +61,7 @@ impl Resumed {
 pub(super) fn read_inputs(config: &TrainConfig, ranks: &Ranks) -> Result<RunInputs, TrainError> {
     let inputs = RunInputs::read(config)?;
     let own = inputs.settings.date.map(|date| date.to_string()).unwrap_or_default();
-    let first = String::from_utf8(ranks.broadcast(own.clone().into_bytes())?).unwrap_or_default();
+    let first = ranks.broadcast_value(own.clone())?;
     match Date::parse(&first) {
         Ok(_) if first != own => RunInputs::read(&TrainConfig { date: Some(first), ..config.clone() }),
         _ => Ok(inputs),

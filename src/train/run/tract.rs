@@ -91,8 +91,7 @@ pub(in crate::train) async fn train(
             Written::default()
         }
     };
-    let text = ranks.broadcast(serde_json::to_vec(&written).unwrap_or_default())?;
-    let Written { interrupted: unfinished, record } = if ranks.is_first() { written } else { Written::read(&text) };
+    let Written { interrupted: unfinished, record } = ranks.broadcast_value(written)?;
     if let Some(checkpoint) = unfinished {
         return Ok(TrainOutcome::Interrupted { checkpoint });
     }
@@ -108,12 +107,6 @@ struct Written {
     interrupted: Option<PathBuf>,
     /// How they are made.
     record: Value,
-}
-
-impl Written {
-    fn read(text: &[u8]) -> Self {
-        serde_json::from_slice(text).unwrap_or_default()
-    }
 }
 
 /// Refuses a folder that contains a name which a new run will write.
