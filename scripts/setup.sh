@@ -153,10 +153,15 @@ setup_pip() {
     apt_install python3 python3-pip
 }
 
-# Whether there is a libclang, for bindgen; it also looks where LIBCLANG_PATH says.
+# Whether there is a libclang, for bindgen; it also looks where LIBCLANG_PATH says. libclang-cpp is another library.
 has_libclang() {
-    [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ||
-        compgen -G '/usr/lib/*/libclang*.so*' >/dev/null || compgen -G '/usr/lib*/libclang*.so*' >/dev/null
+    [ -n "${LIBCLANG_PATH:-}" ] && return
+    local folder
+    for folder in /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib /usr/lib64; do
+        compgen -G "$folder/libclang.so*" >/dev/null && return
+        compgen -G "$folder/libclang-[0-9]*.so*" >/dev/null && return
+    done
+    return 1
 }
 
 setup_mpi() {
