@@ -48,6 +48,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("matmul_cooperative.wgsl", include_str!("../../shaders/matmul_cooperative.wgsl")),
     ("matmul_packed.wgsl", include_str!("../../shaders/matmul_packed.wgsl")),
     ("matmul_quad.wgsl", include_str!("../../shaders/matmul_quad.wgsl")),
+    ("matmul_skinny.wgsl", include_str!("../../shaders/matmul_skinny.wgsl")),
     ("matmul_staged.wgsl", include_str!("../../shaders/matmul_staged.wgsl")),
     ("matmul_subgroup.wgsl", include_str!("../../shaders/matmul_subgroup.wgsl")),
     ("rmsnorm.wgsl", include_str!("../../shaders/rmsnorm.wgsl")),

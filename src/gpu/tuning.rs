@@ -13,6 +13,8 @@ pub enum Variant {
     MatmulCooperative,
     /// `matmul_staged.wgsl`: tiles in workgroup memory, the next block of them fetched ahead, for GPUs.
     MatmulStaged,
+    /// `matmul_skinny.wgsl`: few rows, whose steps of K threads share out, for GPUs. Packed matrices are unpacked for many rows.
+    MatmulSkinny,
     /// `attention_subgroup.wgsl`, for CPU adapters with subgroups of 4 or 8.
     AttentionSubgroup,
     /// `attention_tiled.wgsl`: tiles in workgroup memory, for GPUs.
@@ -22,10 +24,11 @@ pub enum Variant {
 }
 
 impl Variant {
-    pub const ALL: [Variant; 6] = [
+    pub const ALL: [Variant; 7] = [
         Variant::MatmulSubgroup,
         Variant::MatmulCooperative,
         Variant::MatmulStaged,
+        Variant::MatmulSkinny,
         Variant::AttentionSubgroup,
         Variant::AttentionTiled,
         Variant::CachedAttentionSplit,
@@ -37,6 +40,7 @@ impl Variant {
             Variant::MatmulSubgroup => "matmul_subgroup",
             Variant::MatmulCooperative => "matmul_cooperative",
             Variant::MatmulStaged => "matmul_staged",
+            Variant::MatmulSkinny => "matmul_skinny",
             Variant::AttentionSubgroup => "attention_subgroup",
             Variant::AttentionTiled => "attention_tiled",
             Variant::CachedAttentionSplit => "cached_attention_split",
@@ -51,7 +55,10 @@ impl Variant {
                 .matrix_unit
                 .is_none()
                 .then_some("matrix units of f16 with sums in f32, and subgroups of one size up to 64"),
-            Variant::MatmulStaged | Variant::AttentionTiled | Variant::CachedAttentionSplit => None,
+            Variant::MatmulStaged
+            | Variant::MatmulSkinny
+            | Variant::AttentionTiled
+            | Variant::CachedAttentionSplit => None,
         }
     }
 
@@ -70,9 +77,9 @@ impl Variant {
             (Variant::MatmulSubgroup | Variant::AttentionSubgroup, _) => "made for CPU adapters",
             (_, Class::Software) => "made for GPUs",
             // A page shows a row alone and in a batch: its score must be the same.
-            (Variant::CachedAttentionSplit, Class::Web) => "the order of its sums depends on the number of rows",
+            (Variant::MatmulSkinny | Variant::CachedAttentionSplit, Class::Web) => "the order of its sums depends on the number of rows",
             (Variant::MatmulCooperative, _) => "not timed on any GPU yet; ask for it with --kernels auto,matmul_cooperative",
-            (Variant::MatmulStaged | Variant::AttentionTiled | Variant::CachedAttentionSplit, _) => return None,
+            _ => return None,
         };
         Some(reason.into())
     }
@@ -249,7 +256,9 @@ mod tests {
         assert!(
             [Variant::MatmulStaged, Variant::AttentionTiled].iter().all(|v| v.unsuited(Class::Web, abilities(None)).is_none())
         );
-        assert!(reason(Variant::CachedAttentionSplit, Class::Web, None).contains("number of rows"));
+        for variant in [Variant::MatmulSkinny, Variant::CachedAttentionSplit] {
+            assert!(reason(variant, Class::Web, None).contains("number of rows"));
+        }
         assert!(reason(Variant::MatmulCooperative, Class::Discrete, Some(32)).starts_with("needs matrix units"));
         let able = Abilities { subgroup: Some(32), matrix_unit: Some(MatrixUnit { size: 16, subgroup: 32 }) };
         let reason = Variant::MatmulCooperative.unsuited(Class::Discrete, able);

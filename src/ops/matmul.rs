@@ -1,10 +1,12 @@
 //! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`, for CPU adapters
 //! with subgroups `shaders/matmul_subgroup.wgsl` and `shaders/matmul_quad.wgsl`, for matrix units
-//! `shaders/matmul_cooperative.wgsl`, for GPUs `shaders/matmul_staged.wgsl`).
+//! `shaders/matmul_cooperative.wgsl`, for GPUs `shaders/matmul_staged.wgsl`, of few rows `shaders/matmul_skinny.wgsl`).
 
+use super::forward::Forward;
 use super::matmul_packed::{self, PackedProduct};
 use super::matrix::{FullChunk, Matrix, Storage, placed};
 use super::quad;
+use super::skinny;
 use super::staged;
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, MatrixUnit, Param, PlanBuilder, Tensor, Tuning, Variant};
 
@@ -237,16 +239,19 @@ pub fn record_product(plan: &mut PlanBuilder, p: Product) {
     let writes = wide && (quads || p.layout == Layout::Nt);
     let [x, y] = plan.tuning().matmul_group;
     let lanes = plan.tuning().lanes.filter(|_| writes && plan.tuning().has(Variant::MatmulSubgroup));
+    let skinny = wide && plan.tuning().has(Variant::MatmulSkinny) && skinny::suits(&p);
     let staged = writes && plan.tuning().has(Variant::MatmulStaged);
     // With less than half a tile, most of it would be empty.
     let filled = p.m.max() >= UNIT_PART && p.n.max() >= UNIT_PART;
     let unit = plan.tuning().matrix_unit.filter(|_| wide && filled && plan.tuning().has(Variant::MatmulCooperative));
     let (implementation, [tile_x, tile_y]) = if let Some(unit) = unit {
         (Implementation::Cooperative(unit), [UNIT_TILE; 2])
+    } else if skinny {
+        return skinny::record(plan, Forward::from(p));
     } else if staged {
         return staged::record_product(plan, p);
     } else if lanes == Some(quad::LANES) && p.layout == Layout::Nt {
-        return quad::record_full(plan, p);
+        return quad::record(plan, Forward::from(p));
     } else if let Some(lanes) = lanes {
         let height = height(p.layout, lanes, p.m.max(), p.n.max());
         (Implementation::Subgroup { lanes, height, narrow: !quads }, [4 * lanes, height])
@@ -359,6 +364,9 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
                 (_, Layout::Nt) => implementations.extend(heights.map(|h| subgroup(h, false)).chain([subgroup(16, true)])),
                 _ => implementations.extend(heights.map(|h| subgroup(h, false))),
             }
+        }
+        if tuning.has(Variant::MatmulSkinny) && layout == Layout::Nt {
+            all.extend(skinny::variants(&mut plan));
         }
         if tuning.has(Variant::MatmulStaged) {
             all.extend(staged::variants(layout, &Epilogue::all(t)));

@@ -1,10 +1,12 @@
-//! Matrix products whose right side is packed (`shaders/matmul_packed.wgsl`; for many rows it is unpacked first, by
-//! `shaders/unpack.wgsl`).
+//! Matrix products whose right side is packed (`shaders/matmul_packed.wgsl`; on GPUs, for few rows, `shaders/matmul_skinny.wgsl`;
+//! for many rows it is unpacked first, by `shaders/unpack.wgsl`).
 
 use super::elements;
+use super::forward::Forward;
 use super::matmul::{self, Epilogue, Layout, View, parameters};
 use super::matrix::Packed;
 use super::quad;
+use super::skinny;
 use super::weight_dtype::{BLOCK, WeightDtype};
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tuning, Variant};
 
@@ -35,7 +37,8 @@ fn product_spec(implementation: Implementation, epilogue: Epilogue, tuning: &Tun
     KernelSpec::new("matmul_packed.wgsl", implementation.entry, &constants)
 }
 
-/// From this number of rows of x on, a matrix is unpacked first if products in f32 have a kernel for this adapter.
+/// From this number of rows of x on, a matrix is unpacked first if products in f32 have a kernel for this adapter. Where a batch
+/// must not change a row's sums ([`Variant::MatmulSkinny`] is left out there) it is not.
 const MANY_ROWS: u32 = 32;
 /// Values that are unpacked at a time: 4 MiB.
 const UNPACKED: u32 = 1 << 20;
@@ -54,10 +57,14 @@ pub(super) fn record_product(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]
     let tuning = plan.tuning();
     let wide = p.x.by_four() && k.max().is_multiple_of(4);
     if p.transposed && wide && tuning.reads_packed() {
-        return quad::record_packed(plan, p, [m, n, k], epilogue);
+        return quad::record(plan, Forward::packed(p, [m, n, k], epilogue));
     }
-    if m.max() >= MANY_ROWS && (tuning.has(Variant::MatmulSubgroup) || tuning.has(Variant::MatmulCooperative)) {
+    let unpacks = [Variant::MatmulSubgroup, Variant::MatmulCooperative, Variant::MatmulSkinny];
+    if m.max() >= MANY_ROWS && unpacks.into_iter().any(|variant| tuning.has(variant)) {
         return record_unpacked(plan, p, [m, n, k], epilogue);
+    }
+    if p.transposed && wide && tuning.has(Variant::MatmulSkinny) && skinny::has_room(n) {
+        return skinny::record(plan, Forward::packed(p, [m, n, k], epilogue));
     }
     let (entry, width) = if p.transposed { ("nt", k) } else { ("nn", n) };
     let rows = if p.transposed && m.max() == 1 { 1 } else { ROWS };

@@ -130,6 +130,7 @@ async fn attempt(gpu: &Gpu, variant: Variant, trial: &Trial) -> Finding {
         Variant::MatmulSubgroup => shared_loads(&mut checker, trial).await,
         Variant::MatmulCooperative => products(&mut checker, trial).await,
         Variant::MatmulStaged => tiles(&mut checker, trial).await,
+        Variant::MatmulSkinny => few_rows(&mut checker, trial).await,
         Variant::AttentionSubgroup | Variant::AttentionTiled => layers(&mut checker, trial).await,
         Variant::CachedAttentionSplit => caches(&mut checker).await,
     };
@@ -183,6 +184,23 @@ async fn tiles(checker: &mut KernelChecker, trial: &Trial) -> Result<(), GpuErro
             let whole = |plan: &mut PlanBuilder, p| staged::record_whole(plan, p, edge);
             matmul::product_by(checker, *layout, [132, 140, 28], Operand::WINDOWS, &[epilogue], whole).await?;
         }
+    }
+    Ok(())
+}
+
+/// One row and more than a tile's, K of one turn and of several, every epilogue, and a matrix that is unpacked for many rows.
+async fn few_rows(checker: &mut KernelChecker, trial: &Trial) -> Result<(), GpuError> {
+    if trial.has(WeightDtype::F32) {
+        matmul::product(checker, Layout::Nt, [3, 37, 68], Operand::CHUNKS).await?;
+        for shape in [[1, 8, 260], [8, 6, 516]] {
+            matmul::product_with(checker, Layout::Nt, shape, Operand::WINDOWS, &["write"]).await?;
+        }
+    }
+    for dtype in WeightDtype::PACKED.into_iter().filter(|dtype| trial.has(*dtype)) {
+        let how = Stored { dtype, cuts: &[37] };
+        matmul_packed::product_with(checker, how, Layout::Nt, [1, 64], Operand::CHUNKS, &["write"]).await?;
+        matmul_packed::product_with(checker, how, Layout::Nt, [11, 1056], Operand::CHUNKS, &["write", "residual"]).await?;
+        matmul_packed::product_with(checker, how, Layout::Nt, [33, 64], Operand::CHUNKS, &["write"]).await?;
     }
     Ok(())
 }

@@ -96,7 +96,7 @@ pub fn cpu_tuning() -> Tuning {
 
 /// 64 threads a row and tiles in workgroup memory, as for GPUs; caches are split so early that the tests' short ones are.
 pub fn gpu_tuning() -> Tuning {
-    let variants = [Variant::MatmulStaged, Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
+    let variants = [Variant::MatmulStaged, Variant::MatmulSkinny, Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
     Tuning { threads_per_row: 64, matmul_group: [8, 8], variants, cache_part: 4, ..cpu_tuning() }
 }
 

@@ -88,7 +88,7 @@ fn fixtures_agree_with_pytorch_without_bounds_checks() {
 #[test]
 fn fixtures_agree_with_pytorch_with_the_kernels_of_gpus() {
     let gpu = open(Limits::Portable, true);
-    let variants = [Variant::MatmulStaged, Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
+    let variants = [Variant::MatmulStaged, Variant::MatmulSkinny, Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
     let gpu = gpu.tuned(Tuning { threads_per_row: 64, matmul_group: [8, 8], variants, cache_part: 3, ..gpu.tuning().clone() });
     FIXTURES.iter().for_each(|name| assert_agrees(&gpu, &fixture(name)));
 }

@@ -10,7 +10,7 @@ use jurist::experiments::synthetic::SCORE_PHRASE;
 use jurist::model::lora::ALL_LINEAR;
 use jurist::progress::{NoClock, Silent};
 use jurist::ranks::{Ranks, threads};
-use jurist::train::config::{GradientSum, Method, Resume};
+use jurist::train::config::{GradientSum, GradientTransfer, Method, Resume};
 use jurist::train::run::{RunContext, TrainOutcome, run};
 use jurist::train::{TrainConfig, TrainError};
 
@@ -66,6 +66,11 @@ fn train(size: usize, config: &TrainConfig) {
     for end in ends(size, |_| config.clone(), |_| false) {
         assert!(matches!(end, Ok(TrainOutcome::Finished { .. })), "{size} ranks: {end:?}");
     }
+}
+
+/// The losses that a run logged.
+fn losses(task: &Task, name: &str) -> Vec<f64> {
+    lines(&task.read(&format!("{name}/metrics.jsonl"))).iter().filter_map(|line| line["loss"].as_f64()).collect()
 }
 
 /// All files but the config, which names its folder.
@@ -134,15 +139,35 @@ fn running_sums_on_ranks() {
     train(1, &at("tree"));
     train(1, &running("on-1"));
     train(3, &running("on-3"));
-    let losses = |name: &str| -> Vec<f64> {
-        lines(&task.read(&format!("{name}/metrics.jsonl"))).iter().filter_map(|line| line["loss"].as_f64()).collect()
-    };
-    let tree = losses("tree");
+    let tree = losses(&task, "tree");
     for name in ["on-1", "on-3"] {
-        let found = losses(name);
+        let found = losses(&task, name);
         assert_eq!((found.len(), found[0]), (tree.len(), tree[0]), "{name}: the first step is before any sum");
         assert!(found.iter().zip(&tree).all(|(a, b)| (a - b).abs() < 1e-5 * b), "{name}: {found:?}, {tree:?}");
     }
+}
+
+/// Half the bytes between ranks: the runs agree to the rounding of bf16, and all ranks have the same weights, as every step's loss
+/// comes from all of them.
+#[test]
+fn gradients_that_travel_in_bf16() {
+    let task = Task::new(26, 7, true);
+    let at = |name: &str, transfer| TrainConfig {
+        output_dir: path(&task.at(name)).into(),
+        gradient_transfer: transfer,
+        ..config(&task, Method::Sft)
+    };
+    train(1, &at("alone", GradientTransfer::Bf16));
+    train(3, &at("f32", GradientTransfer::F32));
+    train(3, &at("bf16", GradientTransfer::Bf16));
+    train(3, &at("again", GradientTransfer::Bf16));
+    let weights = |name: &str| std::fs::read(task.at(name).join("model.safetensors")).unwrap();
+    assert_eq!(weights("alone"), weights("f32"), "one rank sends nothing");
+    assert_ne!(weights("bf16"), weights("f32"), "nothing was rounded");
+    assert_eq!(weights("bf16"), weights("again"));
+    let (exact, rounded) = (losses(&task, "f32"), losses(&task, "bf16"));
+    assert!(exact.len() > 1 && exact.len() == rounded.len());
+    assert!(exact.iter().zip(&rounded).all(|(a, b)| (a - b).abs() < 0.01 * a), "{exact:?}, {rounded:?}");
 }
 
 #[test]

@@ -123,7 +123,7 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         adapter: Adapter::Native,
         record: |plan| product(plan, Layout::Nt, [1, 2 * FFN, HIDDEN], Epilogue::Write),
-        rows: &[("product nt, 1 row", "matmul_staged:nt")],
+        rows: &[("product nt, 1 row", "matmul_skinny:nt")],
     },
     Operation {
         adapter: Adapter::Units,
@@ -139,36 +139,46 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         adapter: Adapter::Native,
         record: |plan| packed(plan, WeightDtype::Q8, 1),
-        rows: &[("packed nt q8, 1 row", "matmul_packed:nt")],
+        rows: &[("packed nt q8, 1 row", "matmul_skinny:nt")],
     },
     Operation {
         adapter: Adapter::Native,
         record: |plan| packed(plan, WeightDtype::Q4, 1),
-        rows: &[("packed nt q4, 1 row", "matmul_packed:nt")],
+        rows: &[("packed nt q4, 1 row", "matmul_skinny:nt")],
     },
     Operation {
         adapter: Adapter::Native,
         record: |plan| packed(plan, WeightDtype::Bf16, 1),
-        rows: &[("packed nt bf16, 1 row", "matmul_packed:nt")],
+        rows: &[("packed nt bf16, 1 row", "matmul_skinny:nt")],
     },
     Operation {
         adapter: Adapter::Native,
         record: |plan| packed(plan, WeightDtype::Q8, 8),
-        rows: &[("packed nt q8, 8 rows", "matmul_packed:nt")],
+        rows: &[("packed nt q8, 8 rows", "matmul_skinny:nt")],
     },
     Operation {
         adapter: Adapter::Native,
         record: |plan| packed(plan, WeightDtype::Q4, 8),
-        rows: &[("packed nt q4, 8 rows", "matmul_packed:nt")],
+        rows: &[("packed nt q4, 8 rows", "matmul_skinny:nt")],
     },
     Operation {
         adapter: Adapter::Native,
         record: |plan| packed(plan, WeightDtype::Bf16, 8),
-        rows: &[("packed nt bf16, 8 rows", "matmul_packed:nt")],
+        rows: &[("packed nt bf16, 8 rows", "matmul_skinny:nt")],
+    },
+    Operation {
+        adapter: Adapter::Browser,
+        record: |plan| packed(plan, WeightDtype::Q4, 1),
+        rows: &[("browsers: packed nt q4, 1 row", "matmul_packed:nt")],
+    },
+    Operation {
+        adapter: Adapter::Browser,
+        record: |plan| packed(plan, WeightDtype::Q8, 8),
+        rows: &[("browsers: packed nt q8, 8 rows", "matmul_packed:nt")],
     },
     Operation { adapter: Adapter::Native, record: packed_backward, rows: &[("packed nn q8", "matmul_packed:nn")] },
     Operation {
-        adapter: Adapter::Units,
+        adapter: Adapter::Native,
         record: |plan| packed(plan, WeightDtype::Q4, TOKENS),
         rows: &[("unpack q4", "unpack:unpack")],
     },

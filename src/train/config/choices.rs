@@ -71,6 +71,17 @@ words! {
 }
 
 words! {
+    /// The dtype in which gradients travel between ranks.
+    #[derive(Default)]
+    pub enum GradientTransfer {
+        #[default]
+        F32 = "f32",
+        /// Half the bytes. What arrives is rounded, so the result depends on the number of ranks.
+        Bf16 = "bf16",
+    }
+}
+
+words! {
     /// Programs that a run writes its log for, beside `metrics.jsonl`.
     #[derive(Default)]
     pub enum ReportTo {

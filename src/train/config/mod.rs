@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use crate::judge::Scale;
 use crate::train::objective::schedule::{Decay, Schedule};
-pub use choices::{BestMetric, ChainColumn, Chat, GradientSum, Preset, ReportTo, SaveDtype};
+pub use choices::{BestMetric, ChainColumn, Chat, GradientSum, GradientTransfer, Preset, ReportTo, SaveDtype};
 pub use keys::{Key, Kind, Raw};
 pub use method::Method;
 pub use settings::{KEYS, TrainConfig};

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::keys::{Interval, Key, Kind, MOST_ITERATIONS, count, whole};
-use super::{BestMetric, ChainColumn, Chat, GradientSum, Method, Preset, ReportTo, Resume, SaveDtype};
+use super::{BestMetric, ChainColumn, Chat, GradientSum, GradientTransfer, Method, Preset, ReportTo, Resume, SaveDtype};
 use crate::judge::{Expectation, ScoreReads};
 use crate::model::lora::ALL_LINEAR;
 use crate::model::weight_policy::WeightPolicy;
@@ -206,6 +206,8 @@ settings! {
     /// Order in which the gradients of these batches are added: tree (the bytes do not depend on the number of ranks; it holds one
     /// more gradient each time their number doubles) or running (as they come; no more memory).
     gradient_sum: GradientSum = GradientSum::Tree, Kind::OneOf(GradientSum::WORDS);
+    /// Dtype in which gradients travel between ranks: f32, or bf16 (half the bytes; the result then depends on the number of ranks).
+    gradient_transfer: GradientTransfer = GradientTransfer::F32, Kind::OneOf(GradientTransfer::WORDS);
     /// Keep only the inputs of the layers, and compute the other activations again in backward: less memory, about a third more work.
     gradient_checkpointing: bool = false, Kind::Flag;
     /// With sampled chains: chains per training pass. Fewer need less memory, but each pass computes the prompt again; 0 = all chains

@@ -1,7 +1,9 @@
 //! The sum of the gradients of a step's micro-batches, on the GPU and over ranks, in the order of `tree.rs`.
 //!
-//! Gradients travel between ranks through host memory, in pieces. All additions are on the GPU, also those of gradients that were
-//! received.
+//! Gradients travel between ranks through host memory, in pieces. All additions are on the GPU in f32, also those of gradients that
+//! were received.
+
+use half::bf16;
 
 use crate::gpu::{Buffer, Gpu, MemoryKind, Plan, PlanBuilder};
 use crate::model::error::ModelError;
@@ -9,10 +11,10 @@ use crate::model::tensors::TensorSet;
 use crate::ops::add;
 use crate::ranks::Ranks;
 use crate::train::TrainError;
-use crate::train::config::{GradientSum as Order, TrainConfig};
+use crate::train::config::{GradientSum as Order, GradientTransfer, TrainConfig};
 use crate::train::objective::tree::{TreeOp, running_ops, running_stack_size, stack_size, tree_ops};
 
-/// Words of a piece: 4 MiB.
+/// Values of a piece: 4 MiB in f32.
 pub const PIECE_WORDS: usize = 1 << 20;
 
 /// The buffers and plans of the sum over the micro-batches of a step, on these ranks.
@@ -20,6 +22,7 @@ pub struct GradientSum {
     gpu: Gpu,
     ranks: Ranks,
     order: Order,
+    transfer: GradientTransfer,
     /// The accumulator: a set that backward passes add to.
     gradient: TensorSet,
     stack: Vec<StackEntry>,
@@ -37,10 +40,12 @@ impl GradientSum {
     /// # Errors
     /// Too little GPU memory.
     pub fn of(gpu: &Gpu, gradient: &TensorSet, config: &TrainConfig, ranks: &Ranks) -> Result<Self, ModelError> {
-        GradientSum::new(gpu, gradient, config.gradient_sum, config.gradient_accumulation_steps as usize, ranks)
+        let micro_batches = config.gradient_accumulation_steps as usize;
+        let sum = GradientSum::new(gpu, gradient, config.gradient_sum, micro_batches, ranks)?;
+        Ok(GradientSum { transfer: config.gradient_transfer, ..sum })
     }
 
-    /// The same for at most `micro_batches` in a step, in this order.
+    /// The same for at most `micro_batches` in a step, in this order; gradients travel in f32.
     ///
     /// # Errors
     /// Too little GPU memory.
@@ -60,7 +65,8 @@ impl GradientSum {
             Ok(StackEntry { kept, add: plan.build(gpu)? })
         };
         let stack = (1..=entries).map(entry).collect::<Result<_, ModelError>>()?;
-        Ok(GradientSum { gpu: gpu.clone(), ranks: ranks.clone(), order, gradient: gradient.clone(), stack })
+        let (gradient, transfer) = (gradient.clone(), GradientTransfer::F32);
+        Ok(GradientSum { gpu: gpu.clone(), ranks: ranks.clone(), order, transfer, gradient, stack })
     }
 
     /// The ranks that the micro-batches are divided over.
@@ -109,7 +115,7 @@ impl GradientSum {
         Ok(())
     }
 
-    /// Gives the sum, which rank 0 has, to all ranks.
+    /// Gives the sum, which rank 0 has, to all ranks. In bf16 rank 0 takes the rounded sum too, as all must have the same.
     ///
     /// # Errors
     /// A rank that has failed; what the GPU reports.
@@ -120,7 +126,7 @@ impl GradientSum {
         for piece in self.pieces() {
             let own = if self.ranks.is_first() { self.read(&piece).await? } else { Vec::new() };
             let shared = self.ranks.broadcast(own)?;
-            if !self.ranks.is_first() {
+            if !self.ranks.is_first() || self.transfer == GradientTransfer::Bf16 {
                 self.write(&piece, &shared)?;
             }
         }
@@ -151,12 +157,21 @@ impl GradientSum {
     }
 
     async fn read(&self, piece: &[(&Buffer, usize, usize)]) -> Result<Vec<u8>, TrainError> {
-        let ranges = self.gpu.read_many(piece).await.map_err(ModelError::from)?;
-        Ok(ranges.iter().flat_map(|words| bytemuck::cast_slice::<u32, u8>(words)).copied().collect())
+        let words = self.gpu.read_many(piece).await.map_err(ModelError::from)?.concat();
+        let values: &[f32] = bytemuck::cast_slice(&words);
+        Ok(match self.transfer {
+            GradientTransfer::F32 => bytemuck::cast_slice(values).to_vec(),
+            GradientTransfer::Bf16 => values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
+        })
     }
 
     fn write(&self, piece: &[(&Buffer, usize, usize)], bytes: &[u8]) -> Result<(), TrainError> {
-        let words: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);
+        let words: Vec<u32> = match self.transfer {
+            GradientTransfer::F32 => bytemuck::pod_collect_to_vec(bytes),
+            GradientTransfer::Bf16 => {
+                bytes.as_chunks().0.iter().map(|half| bf16::from_le_bytes(*half).to_f32().to_bits()).collect()
+            }
+        };
         let mut rest = &words[..];
         for (buffer, start, length) in piece {
             let (own, others) = rest.split_at(rest.len().min(*length));

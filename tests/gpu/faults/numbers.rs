@@ -122,7 +122,7 @@ fn right(gpu: &Gpu, what: &str, weights: &Weights) -> usize {
 
 fn tunings(gpu: &Gpu) -> Vec<Gpu> {
     let plain = gpu.tuned(Tuning { variants: [].into(), ..gpu.tuning().clone() });
-    let variants = [Variant::MatmulStaged, Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
+    let variants = [Variant::MatmulStaged, Variant::MatmulSkinny, Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
     let teams = gpu.tuned(Tuning { threads_per_row: 64, matmul_group: [8, 8], variants, cache_part: 3, ..gpu.tuning().clone() });
     vec![gpu.clone(), plain, teams]
 }

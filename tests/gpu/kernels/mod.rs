@@ -15,6 +15,7 @@ mod loss_head;
 mod matmul;
 mod matmul_cooperative;
 mod matmul_packed;
+mod matmul_skinny;
 mod matmul_staged;
 mod rmsnorm;
 mod rope;
