@@ -1,7 +1,7 @@
 //! The sum of the gradients of a step's micro-batches, on the GPU and over ranks, in the order of `tree.rs`.
 //!
-//! Gradients travel between ranks through host memory, in pieces. All additions are on the GPU in f32, also those of gradients that
-//! were received.
+//! Gradients travel between ranks through host memory, in pieces. All additions are on the GPU in f32, also those of received
+//! gradients.
 
 use half::bf16;
 
