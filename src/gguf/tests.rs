@@ -316,6 +316,20 @@ fn damaged_files_are_refused_before_anything_is_allocated() {
     assert!(refused(at + 24, &(1u64 << 63).to_le_bytes()).contains("ends after the file does"));
 }
 
+/// The names of the tensors of so many layers would be thousands of times as large as the file. (Found by fuzzing.)
+#[test]
+fn more_layers_than_tensors_are_refused_before_their_names_are_made() {
+    let mut file = bytes("llama.gguf");
+    let key = b"llama.block_count";
+    let at = file.windows(key.len()).position(|w| w == key).unwrap() + key.len() + 4;
+    file[at..at + 4].copy_from_slice(&4000u32.to_le_bytes());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("layers.gguf");
+    std::fs::write(&path, file).unwrap();
+    let error = GgufModel::open(&path).unwrap_err().to_string();
+    assert!(error.contains("4000 layers") && error.contains("layers.gguf"), "{error}");
+}
+
 /// One byte of a list in a file would be many in memory.
 #[test]
 fn long_lists_are_refused() {

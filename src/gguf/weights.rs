@@ -13,7 +13,7 @@ use crate::model::config::Config;
 use crate::model::directory::map_file;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
-use crate::model::names::{TensorSpec, tensors};
+use crate::model::names::{TensorSpec, check_layers, tensors};
 use crate::model::quantised::{Plane, finite_scales};
 use crate::model::source::TensorSource;
 use crate::ops::weight_dtype::{BLOCK, WeightDtype};
@@ -168,6 +168,7 @@ fn locate(
     file: &str,
     mut found: BTreeMap<String, (usize, TensorInfo)>,
 ) -> Result<HashMap<String, Location>, ModelError> {
+    check_layers(config, found.len()).map_err(|error| error.in_file(file.to_string()))?;
     let (mut located, mut missing) = (HashMap::new(), Vec::new());
     for TensorSpec { name, shape } in tensors(config) {
         let own = gguf_name(config, &name);

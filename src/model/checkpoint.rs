@@ -10,7 +10,7 @@ use safetensors::{SafeTensorError, SafeTensors};
 use super::config::Config;
 use super::dtype::first_non_finite;
 use super::error::ModelError;
-use super::names::{EMBED, LM_HEAD, TensorSpec, tensors};
+use super::names::{EMBED, LM_HEAD, TensorSpec, check_layers, tensors};
 use super::source::TensorSource;
 use crate::ops::weight_dtype::WeightDtype;
 
@@ -101,6 +101,7 @@ impl Checkpoint {
         if self.config.tie_word_embeddings && !stored.contains_key(EMBED) {
             stored.remove(LM_HEAD).into_iter().for_each(|head| drop(stored.insert(EMBED.into(), head)));
         }
+        check_layers(&self.config, stored.len())?;
         let specs = tensors(&self.config);
         let mut missing = Vec::new();
         for spec in &specs {

@@ -10,6 +10,7 @@
 //! All matrices are `[out, in]`, row-major. Stacking by rows is therefore concatenation.
 
 use super::config::Config;
+use super::error::ModelError;
 
 /// Name and shape of a tensor in files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +178,19 @@ fn add_layer(config: &Config, layer: usize, add: &mut impl FnMut(Group) -> usize
     let down = group("down", GroupKind::Matrix, inner, &[("mlp.down_proj.weight", hidden)]);
     let down_norm = outputs.then(|| group("down_norm", GroupKind::Norm, hidden, &[(POST_MLP_NORM, 1)]));
     LayerGroups { input_norm, qkv, qkv_bias, qk_norm, o, o_norm, post_norm, gate_up, down, down_norm }
+}
+
+/// Checks that files with `stored` tensors may hold all layers, before any of their names is made: a small file that speaks of
+/// thousands of layers should not take the memory of their names.
+///
+/// # Errors
+/// More layers than tensors.
+pub fn check_layers(config: &Config, stored: usize) -> Result<(), ModelError> {
+    let layers = config.num_hidden_layers;
+    if layers <= stored {
+        return Ok(());
+    }
+    Err(ModelError::Inconsistent(format!("the model is said to have {layers} layers, but only {stored} tensors are there")))
 }
 
 /// Every tensor in the files of this model, in the order in which they are written.
