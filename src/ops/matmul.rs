@@ -161,12 +161,17 @@ pub(super) fn parameters([m, n, k]: [Extent; 3], views: [View; 3], scale: f32, e
 
 /// Heights of a subgroup's tile, in rows.
 const HEIGHTS: [u32; 5] = [64, 32, 16, 8, 4];
+/// The height in a product of one row, except in `Tn`.
+const SINGLE: u32 = 1;
 /// With fewer tiles a lower tile is taken, so that every core has work until the end.
 const TILES: u32 = 8;
 
 /// The lowest tile that has room for all rows, else the tallest that leaves enough tiles: loading B once per tile takes more time
 /// than computing empty rows. The order of the sums is the same for every height.
 fn height(layout: Layout, lanes: u32, m: u32, n: u32) -> u32 {
+    if m == SINGLE && layout != Layout::Tn {
+        return SINGLE;
+    }
     let least = least_height(layout, lanes);
     let columns = n.div_ceil(4 * lanes);
     let roomy = HEIGHTS.into_iter().rev().find(|h| *h >= m).unwrap_or(HEIGHTS[0]).min(most_height(lanes));
@@ -357,7 +362,9 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
         let mut implementations = vec![Implementation::Direct { wide: true }, Implementation::Direct { wide: false }];
         if let Some(lanes) = tuning.lanes.filter(|_| tuning.has(Variant::MatmulSubgroup)) {
-            let heights = HEIGHTS.into_iter().filter(|h| *h >= least_height(layout, lanes) && *h <= most_height(lanes));
+            let tiles = least_height(layout, lanes)..=most_height(lanes);
+            let single = (layout != Layout::Tn).then_some(SINGLE);
+            let heights = HEIGHTS.into_iter().filter(|h| tiles.contains(h)).chain(single);
             let subgroup = |height, narrow| Implementation::Subgroup { lanes, height, narrow };
             match (lanes, layout) {
                 (quad::LANES, Layout::Nt) => all.extend(quad::variants(&mut plan)),
