@@ -176,7 +176,7 @@ const OPERATIONS: &[Operation] = &[
         record: |plan| packed(plan, WeightDtype::Q8, 8),
         rows: &[("browsers: packed nt q8, 8 rows", "matmul_packed:nt")],
     },
-    Operation { adapter: Adapter::Native, record: packed_backward, rows: &[("packed nn q8", "matmul_packed:nn")] },
+    Operation { adapter: Adapter::Browser, record: packed_backward, rows: &[("browsers: packed nn q8", "matmul_packed:nn")] },
     Operation {
         adapter: Adapter::Native,
         record: |plan| packed(plan, WeightDtype::Q4, TOKENS),
