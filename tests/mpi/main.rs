@@ -181,6 +181,12 @@ fn any_number_of_ranks_has_the_bytes_of_one_process() {
 fn a_killed_rank_costs_no_bytes() {
     let (_alone, task) = (alone(), task());
     succeed(train(&task, "whole", &[]));
+    // How long a run takes once its ranks are there: moments are drawn from that, on any machine.
+    let child = on_ranks(3, &train(&task, "timed", &[]), &[]).spawn().unwrap();
+    ranks_of(&child, 3);
+    let began = Instant::now();
+    end(child, ENDS_WITHIN);
+    let length = began.elapsed().as_millis() as usize;
     let mut stream = Stream::new(24, 0);
     let mut below = |n: usize| (stream.uniform() * n as f64) as usize;
     let mut killed = 0;
@@ -189,7 +195,7 @@ fn a_killed_rank_costs_no_bytes() {
         let (before, after) = (2 + below(3), 1 + below(4));
         let child = on_ranks(before, &train(&task, &output, &[]), &[]).spawn().unwrap();
         let pids = ranks_of(&child, before);
-        std::thread::sleep(Duration::from_millis(below(3000) as u64));
+        std::thread::sleep(Duration::from_millis(below(length) as u64));
         let victim = below(before);
         // The run may have ended before.
         let alive =
@@ -237,8 +243,8 @@ fn survivors_do_not_wait_for_ever() {
 #[test]
 fn a_signal_to_mpirun_saves_and_ends() {
     let (_alone, task) = (alone(), task());
-    // Seconds of steps, with one checkpoint at the end.
-    let long = ["--max-steps", "300", "--save-steps", "0", "--eval-steps", "100"];
+    // More steps than a fast machine makes in the seconds that mpirun waits, with one checkpoint at the end.
+    let long = ["--max-steps", "1000", "--save-steps", "0", "--eval-steps", "400"];
     succeed(train(&task, "whole", &long));
     for (name, resume_on) in [("-TERM", 3), ("-INT", 1)] {
         let output = format!("stopped{name}");
