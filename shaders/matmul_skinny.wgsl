@@ -7,15 +7,16 @@
 // Reference  src/reference/matmul.rs, with the values of src/reference/matmul_packed.rs
 // Contract   C = s A·B (+ bias[N]) (+ R[M, N]);  with ACCUMULATE  C += s A·B. A, C and a B in f32 are windows (lib/product.wgsl).
 // Grid       x: 4 columns, y: tiles of ROWS rows; a workgroup of 64 threads has one tile.
-// Why so     Such a product takes as long as reading B, once, from memory. In a kernel with a tile per thread, one row leaves most
-//            threads of a group without work, and each of the others reads rows of B of its own, far from those of its neighbour.
+// Why so     Such a product takes as long as reading B, once, from memory. In a kernel with a tile per thread, one row leaves
+//            most threads of a group without work, and each of the others reads rows of B far from those of its neighbour.
 //            Here the threads share out K: in each turn they read 64 neighbouring words (or vectors of words) of four rows of B,
 //            all of them at once, so that many bytes are on their way. A is small and stays in the cache. At the end the sums of
 //            the threads are added in workgroup memory, in two levels. Codes are summed before their scale is applied: one
 //            multiplication for a thread's 16 codes of a block, and with AFFINE one more, by the sum of its values of A.
 //            The sums are the same for every ROWS.
-// Names      J is a column of the tile, R a row of it, E a vec4 of a thread's values in one turn: PARTS of them, 16 values if they
-//            are quantised, 8 halves, 4 in f32. x: four values of A, y: of B (codes, if they are quantised), w: the words of B.
+// Names      J is a column of the tile, R a row of it. In one turn a thread has PARTS vec4s of each row: P is eight values (one
+//            of PACKED8S), H a vec4 of those (one of QUADS). That makes 16 values if they are quantised, 8 halves, 4 in f32.
+//            x: four values of A, y: of B (codes, if they are quantised), w: the words of B.
 
 alias OutVec = f32;
 const OUT_WIDTH: u32 = 1u;
@@ -54,7 +55,7 @@ var<workgroup> thread_sums: array<f32, ALL_THREADS>;
 var<workgroup> group_sums: array<f32, ALL_GROUPS>;
 
 #for P PACKED8S
-#for H HALVES
+#for H QUADS
 fn values_{{P}}_{{H}}(w: Words) -> vec4<f32> {
 #if F32
     return w;
@@ -105,13 +106,13 @@ fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 #end
 #endif
 #for P PACKED8S
-#for H HALVES
+#for H QUADS
         {
 #for J 4
             let y{{J}} = values_{{P}}_{{H}}(w{{J}});
 #end
 #for R ROWS
-            let x{{R}} = a[a{{R}} + i * PARTS + {{P}}u * HALVES + {{H}}u];
+            let x{{R}} = a[a{{R}} + i * PARTS + {{P}}u * QUADS + {{H}}u];
 #for J 4
 #if SCALED
             codes{{R}}_{{J}} += dot(x{{R}}, y{{J}});

@@ -55,10 +55,7 @@ impl Variant {
                 .matrix_unit
                 .is_none()
                 .then_some("matrix units of f16 with sums in f32, and subgroups of one size up to 64"),
-            Variant::MatmulStaged
-            | Variant::MatmulSkinny
-            | Variant::AttentionTiled
-            | Variant::CachedAttentionSplit => None,
+            Variant::MatmulStaged | Variant::MatmulSkinny | Variant::AttentionTiled | Variant::CachedAttentionSplit => None,
         }
     }
 
@@ -77,7 +74,9 @@ impl Variant {
             (Variant::MatmulSubgroup | Variant::AttentionSubgroup, _) => "made for CPU adapters",
             (_, Class::Software) => "made for GPUs",
             // A page shows a row alone and in a batch: its score must be the same.
-            (Variant::MatmulSkinny | Variant::CachedAttentionSplit, Class::Web) => "the order of its sums depends on the number of rows",
+            (Variant::MatmulSkinny | Variant::CachedAttentionSplit, Class::Web) => {
+                "the order of its sums depends on the number of rows"
+            }
             (Variant::MatmulCooperative, _) => "not timed on any GPU yet; ask for it with --kernels auto,matmul_cooperative",
             _ => return None,
         };

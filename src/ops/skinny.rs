@@ -40,7 +40,7 @@ fn spec(dtype: WeightDtype, rows: u32, epilogue: Epilogue) -> KernelSpec {
     };
     let sums = rows * COLUMNS * THREADS;
     let mut constants = forward::constants(dtype);
-    constants.extend([("PACKED8S", packed8s), ("HALVES", quads), ("PARTS", packed8s * quads)]);
+    constants.extend([("PACKED8S", packed8s), ("QUADS", quads), ("PARTS", packed8s * quads)]);
     constants.extend([("ROWS", rows), ("ALL_THREADS", sums), ("ALL_GROUPS", sums / 4)]);
     constants.extend(epilogue.constants());
     KernelSpec::new("matmul_skinny.wgsl", Layout::Nt.entry(), &constants)

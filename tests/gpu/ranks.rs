@@ -147,8 +147,8 @@ fn running_sums_on_ranks() {
     }
 }
 
-/// Half the bytes between ranks: the runs agree to the rounding of bf16, and all ranks have the same weights, as every step's loss
-/// comes from all of them.
+/// Half the bytes between ranks: the runs agree to the rounding of bf16, and all ranks have the same weights, as every step's
+/// loss comes from all of them.
 #[test]
 fn gradients_that_travel_in_bf16() {
     let task = Task::new(26, 7, true);

@@ -1,5 +1,5 @@
-//! What the products of `matmul_skinny.wgsl` promise beyond right results of small matrices (`matmul.rs` and `matmul_packed.rs` have
-//! those): every tile in every dtype, K of many turns, and sums that do not depend on the number of rows.
+//! What the products of `matmul_skinny.wgsl` promise beyond right results of small matrices (`matmul.rs` and `matmul_packed.rs`
+//! have those): every tile in every dtype, K of many turns, and sums that do not depend on the number of rows.
 
 use jurist::gpu::{Extent, Tuning, Variant};
 use jurist::ops::matmul::{Epilogue, Layout, record_forward};
