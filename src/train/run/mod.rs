@@ -23,7 +23,7 @@ use crate::data;
 use crate::eval::{Agreement, Grid};
 use crate::files::{add_to_folder, crash_point};
 use crate::gpu::Gpu;
-use crate::judge::{JUDGE_FILE, Judge, ScoreOptions};
+use crate::judge::{JUDGE_FILE, Judge, ScoreOptions, ScoreRecord};
 use crate::model::names::tensors;
 use crate::model::save::CheckpointWriter;
 use crate::model::shard_layout::DEFAULT_SHARD_BYTES;
@@ -196,6 +196,9 @@ struct HeldOut {
     labels: Vec<f64>,
     grid: Grid,
 }
+
+/// Batches of held-out rows that one rank judges in one call.
+const BATCHES_OF_A_BLOCK: usize = 4;
 
 impl<'a> Run<'a> {
     /// Plans everything. The output folder is not changed before `resumed` is known to fit.
@@ -421,7 +424,8 @@ impl<'a> Run<'a> {
     async fn evaluate(&mut self) -> Result<bool, TrainError> {
         let Some(held_out) = &self.held_out else { return Ok(false) };
         let loss = held_out.evaluator.loss(&held_out.examples, self.ctx.ranks).await?;
-        let line = if self.ctx.ranks.is_first() { self.judge_held_out(loss).await?.to_json() } else { String::new() };
+        let judged = self.judge_held_out().await?;
+        let line = if self.ctx.ranks.is_first() { self.measure(loss, &judged)?.to_json() } else { String::new() };
         let line = self.ctx.ranks.broadcast(line.into_bytes())?;
         let line = Metrics::from_json(&line);
         let metric = line.get(&format!("eval_{}", self.config.metric_for_best_model)).unwrap_or(f64::NAN);
@@ -442,15 +446,25 @@ impl<'a> Run<'a> {
         Ok(best)
     }
 
-    /// Judges the held-out rows, as a user would: the line of the log with this loss on them.
-    async fn judge_held_out(&mut self, loss: f64) -> Result<Metrics, TrainError> {
-        let mut line = Metrics::at(self.state.global_step, self.state.epoch).with("eval_loss", loss);
-        let Some(held_out) = &self.held_out else { return Ok(line) };
+    /// Judges the held-out rows, as a user would. Each rank judges some blocks of them; blocks are the same on any number of ranks.
+    async fn judge_held_out(&mut self) -> Result<Vec<ScoreRecord>, TrainError> {
+        let (Some(held_out), ranks) = (&self.held_out, self.ctx.ranks) else { return Ok(Vec::new()) };
         let (tokenizer, settings) = (self.inputs.tokenizer.clone(), self.inputs.settings.clone());
         let judge = Judge::new(self.ctx.gpu, self.training.engine().weights(), tokenizer, settings)?;
         let options = ScoreOptions { batch_size: self.config.per_device_eval_batch_size as usize, ..ScoreOptions::default() };
-        let scored = judge.judge(&held_out.rows, &options, |_| {}).await?;
-        let expected: Vec<Option<f64>> = scored.iter().map(|row| row.record.expected).collect();
+        let blocks: Vec<&[data::Example]> = held_out.rows.chunks(BATCHES_OF_A_BLOCK * options.batch_size).collect();
+        let mut own = Vec::new();
+        for block in &blocks[ranks.block(blocks.len())] {
+            own.extend(judge.judge(block, &options, |_| {}).await?.into_iter().map(|row| row.record));
+        }
+        Ok(ranks.all_gather_values(own)?.concat())
+    }
+
+    /// The line of the log with this loss and these judgements of the held-out rows.
+    fn measure(&mut self, loss: f64, judged: &[ScoreRecord]) -> Result<Metrics, TrainError> {
+        let mut line = Metrics::at(self.state.global_step, self.state.epoch).with("eval_loss", loss);
+        let Some(held_out) = &self.held_out else { return Ok(line) };
+        let expected: Vec<Option<f64>> = judged.iter().map(|record| record.expected).collect();
         let agreement =
             Agreement::measure(&held_out.labels, &expected, &held_out.grid).map_err(|e| inside("measure", &self.output, e))?;
         for (name, key) in METRIC_KEYS {
@@ -458,18 +472,18 @@ impl<'a> Run<'a> {
                 line.put(&format!("eval_{name}"), *value);
             }
         }
-        let masses: Vec<f64> = scored.iter().filter_map(|row| row.record.mass).collect();
+        let masses: Vec<f64> = judged.iter().filter_map(|record| record.mass).collect();
         line.put("eval_judge/score_mass", masses.iter().sum::<f64>() / masses.len() as f64);
-        if let Some(error) = scored.iter().find_map(|row| row.record.error.as_deref()) {
-            let failed = scored.len() - masses.len();
+        if let Some(error) = judged.iter().find_map(|record| record.error.as_deref()) {
+            let failed = judged.len() - masses.len();
             line = line.count("eval_judge/failed", failed as u64);
             self.ctx
                 .progress
-                .warn(&format!("{failed} of {} held-out rows could not be judged, the first: {error}", scored.len()));
+                .warn(&format!("{failed} of {} held-out rows could not be judged, the first: {error}", judged.len()));
         }
         if self.inputs.settings.chain {
-            let forced = scored.iter().filter(|row| row.record.forced).count();
-            line.put("eval_judge/forced", forced as f64 / scored.len().max(1) as f64);
+            let forced = judged.iter().filter(|record| record.forced).count();
+            line.put("eval_judge/forced", forced as f64 / judged.len().max(1) as f64);
         }
         Ok(line)
     }
