@@ -22,11 +22,6 @@ const VEC_WIDTH: u32 = 4u;
 alias Vec = f32;
 const VEC_WIDTH: u32 = 1u;
 #endif
-alias OutVec = f32;
-const OUT_WIDTH: u32 = 1u;
-
-#include "lib/packing.wgsl"
-#include "lib/product.wgsl"
 
 @group(0) @binding(1) var<storage, read> a: array<Vec>;
 #if nt
@@ -34,17 +29,7 @@ const OUT_WIDTH: u32 = 1u;
 #else
 @group(0) @binding(2) var<storage, read> words: array<Packed8>; // [K, N / 8]
 #endif
-@group(0) @binding(3) var<storage, read_write> c: array<f32>; // [M, N]
-#if !HALF
-@group(0) @binding(4) var<storage, read> scales: array<ScaleWord>; // [N, K / 32], in nn [K, N / 32]
-#endif
-const EPILOGUE: u32 = 5u - HALF; // the first binding after the scales
-#if BIAS
-@group(0) @binding(EPILOGUE) var<storage, read> bias: array<f32>; // [N]
-#endif
-#if RESIDUAL
-@group(0) @binding(EPILOGUE) var<storage, read> residual: array<f32>; // [M, N]
-#endif
+#include "lib/weight_product.wgsl"
 
 // The scale of a block; halves have none.
 fn scale_of(block: u32) -> Scale {

@@ -15,14 +15,6 @@
 // Names      Q is a block of four rows of the tile, R a row of it (ROWS of 4 are computed), J a column of the lane. x: four
 //            values of A, y: of B.
 
-alias OutVec = f32;
-const OUT_WIDTH: u32 = 1u;
-
-#include "lib/product.wgsl"
-#if !F32
-#include "lib/packing.wgsl"
-#endif
-
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
 #if F32
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
@@ -33,17 +25,7 @@ const OUT_WIDTH: u32 = 1u;
 @group(0) @binding(2) var<storage, read> b: array<u32>; // [N, K / 4], in Q4 [N, K / 8]
 #endif
 #endif
-@group(0) @binding(3) var<storage, read_write> c: array<f32>; // [M, N]
-#if SCALED
-@group(0) @binding(4) var<storage, read> scales: array<ScaleWord>; // [N, K / 32]
-#endif
-const EPILOGUE: u32 = 4u + SCALED; // the first binding after the scales
-#if BIAS
-@group(0) @binding(EPILOGUE) var<storage, read> bias: array<f32>; // [N]
-#endif
-#if RESIDUAL
-@group(0) @binding(EPILOGUE) var<storage, read> residual: array<f32>; // [M, N]
-#endif
+#include "lib/weight_product.wgsl"
 
 #if !F32
 // The codes of vec4 number i of a packed row that begins at vec4 number `row`, or its values if it has no scales.

@@ -18,14 +18,6 @@
 //            of PACKED8S), H a vec4 of those (one of QUADS). That makes 16 values if they are quantised, 8 halves, 4 in f32.
 //            x: four values of A, y: of B (codes, if they are quantised), w: the words of B.
 
-alias OutVec = f32;
-const OUT_WIDTH: u32 = 1u;
-
-#include "lib/product.wgsl"
-#if !F32
-#include "lib/packing.wgsl"
-#endif
-
 #if F32
 alias Words = vec4<f32>;
 #else
@@ -38,17 +30,7 @@ alias Words = vec4<u32>;
 
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<Words>; // [N, K / 4 PARTS], in f32 a window
-@group(0) @binding(3) var<storage, read_write> c: array<f32>; // [M, N]
-#if SCALED
-@group(0) @binding(4) var<storage, read> scales: array<ScaleWord>; // [N, K / 32]
-#endif
-const EPILOGUE: u32 = 4u + SCALED; // the first binding after the scales
-#if BIAS
-@group(0) @binding(EPILOGUE) var<storage, read> bias: array<f32>; // [N]
-#endif
-#if RESIDUAL
-@group(0) @binding(EPILOGUE) var<storage, read> residual: array<f32>; // [M, N]
-#endif
+#include "lib/weight_product.wgsl"
 
 // The sums of the threads, [ROWS, 4, 64], and of 16 groups of four threads, [ROWS, 4, 16]: ALL_THREADS and ALL_GROUPS of them.
 var<workgroup> thread_sums: array<f32, ALL_THREADS>;

@@ -27,9 +27,6 @@ use crate::ranks::Ranks;
 use crate::rollout::Until;
 use crate::words::count;
 
-/// Batches per block. With fewer, an interruption loses less; with more, less time is lost at the end of each block.
-const BATCHES: usize = 4;
-
 /// A smaller difference of expected scores is rounding, by another adapter or other kernels.
 const ROUNDING: f64 = 1e-4;
 
@@ -252,7 +249,7 @@ fn judge_blocks<const SIDES: usize>(
     progress: &mut TerminalProgress,
     take: &mut dyn FnMut([ScoreRecord; SIDES]),
 ) -> Result<bool, CliError> {
-    let block = rows_of_a_block(&work.judging);
+    let block = work.judging.rows_of_a_block();
     let record = way_of_judging(work.judge.settings(), &work.judging);
     let earlier = match sink {
         Sink::Kept(kept) if kept.resume => kept.read_earlier(work, &record, (block, &mut *progress), take)?,
@@ -306,11 +303,6 @@ fn judge_all<const SIDES: usize>(
         progress.step(rows.end as u64, f64::NAN);
     }
     Ok(true)
-}
-
-/// Rows that are judged together.
-fn rows_of_a_block(judging: &ScoreOptions) -> usize {
-    (BATCHES * judging.batch_size / judging.chains.max(1)).max(1)
 }
 
 /// The rows that an earlier command left.

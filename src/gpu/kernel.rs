@@ -43,6 +43,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("lib/threefry.wgsl", include_str!("../../shaders/lib/threefry.wgsl")),
     ("lib/unpack8.wgsl", include_str!("../../shaders/lib/unpack8.wgsl")),
     ("lib/vec.wgsl", include_str!("../../shaders/lib/vec.wgsl")),
+    ("lib/weight_product.wgsl", include_str!("../../shaders/lib/weight_product.wgsl")),
     ("loss_head.wgsl", include_str!("../../shaders/loss_head.wgsl")),
     ("matmul.wgsl", include_str!("../../shaders/matmul.wgsl")),
     ("matmul_cooperative.wgsl", include_str!("../../shaders/matmul_cooperative.wgsl")),

@@ -34,6 +34,10 @@ impl Variant {
         Variant::CachedAttentionSplit,
     ];
 
+    /// Those that GPUs use by default, natively.
+    pub const FOR_GPUS: [Variant; 4] =
+        [Variant::MatmulStaged, Variant::MatmulSkinny, Variant::AttentionTiled, Variant::CachedAttentionSplit];
+
     /// The name of its shader, which is also its name in [`Kernels`].
     pub fn name(self) -> &'static str {
         match self {

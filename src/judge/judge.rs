@@ -55,6 +55,16 @@ pub struct ScoreOptions {
     pub most_tokens: Option<usize>,
 }
 
+/// Batches of a block. With fewer, an interruption loses less; with more, less time is lost at the end of each block.
+const BATCHES_OF_A_BLOCK: usize = 4;
+
+impl ScoreOptions {
+    /// Rows that are judged in one call where work is divided over calls, or over ranks.
+    pub(crate) fn rows_of_a_block(&self) -> usize {
+        (BATCHES_OF_A_BLOCK * self.batch_size / self.chains.max(1)).max(1)
+    }
+}
+
 impl Default for ScoreOptions {
     fn default() -> Self {
         let max_length = usize::MAX;

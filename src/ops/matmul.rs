@@ -2,12 +2,12 @@
 //! with subgroups `shaders/matmul_subgroup.wgsl` and `shaders/matmul_quad.wgsl`, for matrix units
 //! `shaders/matmul_cooperative.wgsl`, for GPUs `shaders/matmul_staged.wgsl`, of few rows `shaders/matmul_skinny.wgsl`).
 
-use super::forward::Forward;
 use super::matmul_packed::{self, PackedProduct};
 use super::matrix::{FullChunk, Matrix, Storage, placed};
 use super::quad;
 use super::skinny;
 use super::staged;
+use super::weight_product::WeightProduct;
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, MatrixUnit, Param, PlanBuilder, Tensor, Tuning, Variant};
 
 /// The sides that are transposed.
@@ -149,6 +149,22 @@ impl Product {
         };
         (work, 2 * others)
     }
+
+    /// Records it by `kernel`, which computes a tile of so many columns and rows at a time. `scales` are those of a packed B.
+    pub(super) fn record_by(self, plan: &mut PlanBuilder, kernel: KernelSpec, scales: Option<Tensor>, [columns, rows]: [u32; 2]) {
+        let mut tensors = vec![self.a.tensor, self.b.tensor, self.c.tensor];
+        tensors.extend(scales);
+        tensors.extend(self.epilogue.tensor());
+        let (work, flops) = self.work();
+        plan.dispatch(Dispatch {
+            kernel,
+            tensors: &tensors,
+            params: &parameters([self.m, self.n, self.k], [self.a, self.b, self.c], self.scale, self.epilogue),
+            grid: Grid::Tiles { x: self.n, tile_x: columns, y: self.m, tile_y: rows },
+            flops,
+            work,
+        });
+    }
 }
 
 /// The parameters of `shaders/lib/product.wgsl`.
@@ -249,33 +265,22 @@ pub fn record_product(plan: &mut PlanBuilder, p: Product) {
     // With less than half a tile, most of it would be empty.
     let filled = p.m.max() >= UNIT_PART && p.n.max() >= UNIT_PART;
     let unit = plan.tuning().matrix_unit.filter(|_| wide && filled && plan.tuning().has(Variant::MatmulCooperative));
-    let (implementation, [tile_x, tile_y]) = if let Some(unit) = unit {
+    let (implementation, tile) = if let Some(unit) = unit {
         (Implementation::Cooperative(unit), [UNIT_TILE; 2])
     } else if skinny {
-        return skinny::record(plan, Forward::from(p));
+        return skinny::record(plan, WeightProduct::from(p));
     } else if staged {
         return staged::record_product(plan, p);
     } else if lanes == Some(quad::LANES) && p.layout == Layout::Nt {
-        return quad::record(plan, Forward::from(p));
+        return quad::record(plan, WeightProduct::from(p));
     } else if let Some(lanes) = lanes {
         let height = height(p.layout, lanes, p.m.max(), p.n.max());
         (Implementation::Subgroup { lanes, height, narrow: !quads }, [4 * lanes, height])
     } else {
         (Implementation::Direct { wide }, [8 * x, 8 * y])
     };
-    let mut tensors = vec![p.a.tensor, p.b.tensor, p.c.tensor];
-    tensors.extend(p.epilogue.tensor());
     let kernel = spec(p.layout, implementation, p.epilogue, plan.tuning());
-    let params = parameters([p.m, p.n, p.k], [p.a, p.b, p.c], p.scale, p.epilogue);
-    let (work, flops) = p.work();
-    plan.dispatch(Dispatch {
-        kernel,
-        tensors: &tensors,
-        params: &params,
-        grid: Grid::Tiles { x: p.n, tile_x, y: p.m, tile_y },
-        flops,
-        work,
-    });
+    p.record_by(plan, kernel, None, tile);
 }
 
 /// `y[T, N] = x[T, K] · w[N, K]ᵀ`, then the epilogue.

@@ -2,13 +2,13 @@
 //! for many rows it is unpacked first, by `shaders/unpack.wgsl`).
 
 use super::elements;
-use super::forward::Forward;
-use super::matmul::{self, Epilogue, Layout, View, parameters};
+use super::matmul::{self, Epilogue, Layout, View};
 use super::matrix::Packed;
 use super::quad;
 use super::skinny;
 use super::weight_dtype::{BLOCK, WeightDtype};
-use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tuning, Variant};
+use super::weight_product::{self, WeightProduct};
+use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, Tuning, Variant};
 
 /// Rows of a tile, except in a product of one row.
 const ROWS: u32 = 8;
@@ -33,7 +33,8 @@ fn product_spec(implementation: Implementation, epilogue: Epilogue, tuning: &Tun
         _ => [("STEPS", if implementation.wide { 4 } else { 1 }), ("PACKED8_PER_VEC4", packed8s)],
     };
     let tile = [("ROWS", implementation.rows), ("WIDE", u32::from(implementation.wide)), ("GROUP_X", x), ("GROUP_Y", y)];
-    let constants = [&implementation.dtype.constants()[..], &block, &tile, &epilogue.constants()].concat();
+    let dtype = weight_product::constants(implementation.dtype);
+    let constants = [&dtype[..], &block, &tile, &epilogue.constants()].concat();
     KernelSpec::new("matmul_packed.wgsl", implementation.entry, &constants)
 }
 
@@ -57,30 +58,20 @@ pub(super) fn record_product(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]
     let tuning = plan.tuning();
     let wide = p.x.by_four() && k.max().is_multiple_of(4);
     if p.transposed && wide && tuning.reads_packed() {
-        return quad::record(plan, Forward::packed(p, [m, n, k], epilogue));
+        return quad::record(plan, WeightProduct::packed(p, [m, n, k], epilogue));
     }
     let unpacks = [Variant::MatmulSubgroup, Variant::MatmulCooperative, Variant::MatmulSkinny];
     if m.max() >= MANY_ROWS && unpacks.into_iter().any(|variant| tuning.has(variant)) {
         return record_unpacked(plan, p, [m, n, k], epilogue);
     }
     if p.transposed && wide && tuning.has(Variant::MatmulSkinny) && skinny::has_room(n) {
-        return skinny::record(plan, Forward::packed(p, [m, n, k], epilogue));
+        return skinny::record(plan, WeightProduct::packed(p, [m, n, k], epilogue));
     }
-    let (entry, width) = if p.transposed { ("nt", k) } else { ("nn", n) };
+    let entry = if p.transposed { Layout::Nt } else { Layout::Nn }.entry();
     let rows = if p.transposed && m.max() == 1 { 1 } else { ROWS };
-    let [group_x, group_y] = plan.tuning().matmul_group;
-    let mut tensors = vec![p.x.tensor, p.w.words, p.y.tensor];
-    tensors.extend(p.w.scales);
-    tensors.extend(epilogue.tensor());
-    let kernel = product_spec(Implementation { entry, dtype: p.w.dtype, rows, wide }, epilogue, plan.tuning());
-    plan.dispatch(Dispatch {
-        kernel,
-        tensors: &tensors,
-        params: &parameters([m, n, k], [p.x, View::of(p.w.words, width.max()), p.y], 1.0, epilogue),
-        grid: Grid::Tiles { x: n, tile_x: 8 * group_x, y: m, tile_y: rows * group_y },
-        flops: 2 * u64::from(k.max()) * u64::from(n.max()),
-        work: m,
-    });
+    let [group_x, group_y] = tuning.matmul_group;
+    let kernel = product_spec(Implementation { entry, dtype: p.w.dtype, rows, wide }, epilogue, tuning);
+    WeightProduct::packed(p, [m, n, k], epilogue).record(plan, kernel, [8 * group_x, rows * group_y]);
 }
 
 /// The same product, over parts of w that are unpacked to f32.

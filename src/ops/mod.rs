@@ -12,7 +12,6 @@ pub mod ceilings;
 pub mod column_squares;
 pub mod dropout;
 pub mod embedding;
-mod forward;
 pub mod grad_norm;
 pub mod loss_head;
 pub mod matmul;
@@ -27,6 +26,7 @@ mod skinny;
 pub mod staged;
 pub mod swiglu;
 pub mod weight_dtype;
+mod weight_product;
 
 use std::collections::HashSet;
 
@@ -127,10 +127,9 @@ pub fn catalogue() -> Vec<KernelSpec> {
         flops_per_submit: u64::MAX,
     };
     let subgroups = [Variant::MatmulSubgroup, Variant::AttentionSubgroup];
-    let gpu = [Variant::MatmulStaged, Variant::MatmulSkinny, Variant::AttentionTiled, Variant::CachedAttentionSplit];
     let mut all = Vec::new();
     let of_lanes = |lanes| Tuning { lanes: Some(lanes), ..tuning(1, [8, 1], &subgroups) };
-    for tuning in [tuning(1, [8, 1], &[]), of_lanes(4), of_lanes(8), tuning(64, [8, 8], &gpu)] {
+    for tuning in [tuning(1, [8, 1], &[]), of_lanes(4), of_lanes(8), tuning(64, [8, 8], &Variant::FOR_GPUS)] {
         all.extend(attention::variants(&tuning));
         all.extend(matmul::variants(&tuning));
         all.extend(matmul_packed::variants(&tuning));

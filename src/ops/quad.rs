@@ -1,8 +1,8 @@
 //! `y = x wᵀ` on CPU adapters with subgroups of 4 lanes (`shaders/matmul_quad.wgsl`), w in f32 or packed.
 
-use super::forward::{self, Forward};
 use super::matmul::{Epilogue, Layout};
 use super::weight_dtype::WeightDtype;
+use super::weight_product::{self, WeightProduct};
 use crate::gpu::{KernelSpec, PlanBuilder};
 
 /// Lanes of the adapters that it is made for.
@@ -21,7 +21,7 @@ fn height(dtype: WeightDtype, m: u32) -> u32 {
 }
 
 fn spec(dtype: WeightDtype, height: u32, epilogue: Epilogue) -> KernelSpec {
-    let mut constants = forward::constants(dtype);
+    let mut constants = weight_product::constants(dtype);
     constants.extend((dtype != WeightDtype::F32).then_some(("MASKED", 1)));
     constants.extend([("HEIGHT", height), ("BLOCKS", height.div_ceil(LANES)), ("ROWS", height.min(LANES))]);
     constants.extend(epilogue.constants());
@@ -29,14 +29,14 @@ fn spec(dtype: WeightDtype, height: u32, epilogue: Epilogue) -> KernelSpec {
 }
 
 /// Records `p`. x, and w in f32, must be readable by vec4.
-pub(super) fn record(plan: &mut PlanBuilder, p: Forward) {
-    let height = height(p.dtype, p.sizes[0].max());
-    let kernel = spec(p.dtype, height, p.epilogue);
+pub(super) fn record(plan: &mut PlanBuilder, p: WeightProduct) {
+    let height = height(p.dtype, p.product.m.max());
+    let kernel = spec(p.dtype, height, p.product.epilogue);
     p.record(plan, kernel, [COLUMNS, height]);
 }
 
 pub(super) fn variants(plan: &mut PlanBuilder) -> Vec<KernelSpec> {
-    let mut all = forward::variants(plan, |dtype, epilogue| spec(dtype, PACKED_HEIGHT, epilogue));
+    let mut all = weight_product::variants(plan, |dtype, epilogue| spec(dtype, PACKED_HEIGHT, epilogue));
     all.extend(HEIGHTS.map(|height| spec(WeightDtype::F32, height, Epilogue::Write)));
     all
 }

@@ -1,8 +1,8 @@
 //! `y = x wᵀ` of few rows on GPUs (`shaders/matmul_skinny.wgsl`), w in f32 or packed.
 
-use super::forward::{self, Forward};
 use super::matmul::{Epilogue, Layout, Product};
 use super::weight_dtype::WeightDtype;
+use super::weight_product::{self, WeightProduct};
 use crate::gpu::{Extent, KernelSpec, PlanBuilder};
 
 /// Threads of a workgroup, and columns of its tile.
@@ -39,7 +39,7 @@ fn spec(dtype: WeightDtype, rows: u32, epilogue: Epilogue) -> KernelSpec {
         WeightDtype::Q8 | WeightDtype::Q4 | WeightDtype::Q4Symmetric => (2, 2),
     };
     let sums = rows * COLUMNS * THREADS;
-    let mut constants = forward::constants(dtype);
+    let mut constants = weight_product::constants(dtype);
     constants.extend([("PACKED8S", packed8s), ("QUADS", quads), ("PARTS", packed8s * quads)]);
     constants.extend([("ROWS", rows), ("ALL_THREADS", sums), ("ALL_GROUPS", sums / 4)]);
     constants.extend(epilogue.constants());
@@ -47,14 +47,14 @@ fn spec(dtype: WeightDtype, rows: u32, epilogue: Epilogue) -> KernelSpec {
 }
 
 /// Records `p`. x, and w in f32, must be readable by vec4, and N have room.
-pub(super) fn record(plan: &mut PlanBuilder, p: Forward) {
-    let rows = rows(p.sizes[0].max());
-    let kernel = spec(p.dtype, rows, p.epilogue);
+pub(super) fn record(plan: &mut PlanBuilder, p: WeightProduct) {
+    let rows = rows(p.product.m.max());
+    let kernel = spec(p.dtype, rows, p.product.epilogue);
     p.record(plan, kernel, [COLUMNS, rows]);
 }
 
 pub(super) fn variants(plan: &mut PlanBuilder) -> Vec<KernelSpec> {
-    let mut all = forward::variants(plan, |dtype, epilogue| spec(dtype, MOST_ROWS, epilogue));
+    let mut all = weight_product::variants(plan, |dtype, epilogue| spec(dtype, MOST_ROWS, epilogue));
     let every = |rows| [WeightDtype::F32, WeightDtype::Q4].map(|dtype| spec(dtype, rows, Epilogue::Write));
     all.extend(ROWS.into_iter().filter(|rows| *rows < MOST_ROWS).flat_map(every));
     all

@@ -69,17 +69,8 @@ pub(super) fn record_product(plan: &mut PlanBuilder, p: Product) {
 /// Records `p` by tiles of [`SMALL`] or [`LARGE`] workgroups, with all of K in each. Operations let the sizes decide; tests ask
 /// for large tiles of small matrices.
 pub fn record_whole(plan: &mut PlanBuilder, p: Product, edge: u32) {
-    let mut tensors = vec![p.a.tensor, p.b.tensor, p.c.tensor];
-    tensors.extend(p.epilogue.tensor());
-    let (work, flops) = p.work();
-    plan.dispatch(Dispatch {
-        kernel: Tile { edge, narrow: !p.writes_quads(), split: false }.spec(p.layout, p.epilogue),
-        tensors: &tensors,
-        params: &parameters([p.m, p.n, p.k], [p.a, p.b, p.c], p.scale, p.epilogue),
-        grid: Grid::Tiles { x: p.n, tile_x: 8 * edge, y: p.m, tile_y: 8 * edge },
-        flops,
-        work,
-    });
+    let kernel = Tile { edge, narrow: !p.writes_quads(), split: false }.spec(p.layout, p.epilogue);
+    p.record_by(plan, kernel, None, [8 * edge; 2]);
 }
 
 /// Each part of K by tiles of its own, then their sum with the epilogue. M and N are fixed.

@@ -96,8 +96,12 @@ pub fn cpu_tuning() -> Tuning {
 
 /// 64 threads a row and tiles in workgroup memory, as for GPUs; caches are split so early that the tests' short ones are.
 pub fn gpu_tuning() -> Tuning {
-    let variants = [Variant::MatmulStaged, Variant::MatmulSkinny, Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
-    Tuning { threads_per_row: 64, matmul_group: [8, 8], variants, cache_part: 4, ..cpu_tuning() }
+    gpu_tuning_from(cpu_tuning(), 4)
+}
+
+/// The same from another tuning, with caches in parts of `cache_part` positions.
+pub fn gpu_tuning_from(tuning: Tuning, cache_part: u32) -> Tuning {
+    Tuning { threads_per_row: 64, matmul_group: [8, 8], variants: Variant::FOR_GPUS.into(), cache_part, ..tuning }
 }
 
 /// Every kernel is tested in both shapes, and with subgroups and matrix units where the adapter has them.

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::skip;
+use crate::common::{gpu_tuning_from, skip};
 use jurist::doctor::{DoctorError, against};
-use jurist::gpu::{Gpu, GpuOptions, Limits, Tuning, Variant};
+use jurist::gpu::{Gpu, GpuOptions, Limits};
 use jurist::selftest::Report;
 
 const FIXTURES: [&str; 6] = ["qwen3_gqa7_tied", "qwen2_biases", "mistral_window5", "llama3_rope", "gemma3_local", "smollm3_nope"];
@@ -88,8 +88,7 @@ fn fixtures_agree_with_pytorch_without_bounds_checks() {
 #[test]
 fn fixtures_agree_with_pytorch_with_the_kernels_of_gpus() {
     let gpu = open(Limits::Portable, true);
-    let variants = [Variant::MatmulStaged, Variant::MatmulSkinny, Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
-    let gpu = gpu.tuned(Tuning { threads_per_row: 64, matmul_group: [8, 8], variants, cache_part: 3, ..gpu.tuning().clone() });
+    let gpu = gpu.tuned(gpu_tuning_from(gpu.tuning().clone(), 3));
     FIXTURES.iter().for_each(|name| assert_agrees(&gpu, &fixture(name)));
 }
 

@@ -197,9 +197,6 @@ struct HeldOut {
     grid: Grid,
 }
 
-/// Batches of held-out rows that one rank judges in one call.
-const BATCHES_OF_A_BLOCK: usize = 4;
-
 impl<'a> Run<'a> {
     /// Plans everything. The output folder is not changed before `resumed` is known to fit.
     async fn new(
@@ -452,7 +449,7 @@ impl<'a> Run<'a> {
         let (tokenizer, settings) = (self.inputs.tokenizer.clone(), self.inputs.settings.clone());
         let judge = Judge::new(self.ctx.gpu, self.training.engine().weights(), tokenizer, settings)?;
         let options = ScoreOptions { batch_size: self.config.per_device_eval_batch_size as usize, ..ScoreOptions::default() };
-        let blocks: Vec<&[data::Example]> = held_out.rows.chunks(BATCHES_OF_A_BLOCK * options.batch_size).collect();
+        let blocks: Vec<&[data::Example]> = held_out.rows.chunks(options.rows_of_a_block()).collect();
         let mut own = Vec::new();
         for block in &blocks[ranks.block(blocks.len())] {
             own.extend(judge.judge(block, &options, |_| {}).await?.into_iter().map(|row| row.record));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jurist::data::{Example, Reader};
-use jurist::gpu::{Gpu, Limits, Tuning, Variant};
+use jurist::gpu::{Gpu, Limits, Tuning};
 use jurist::judge::{Judge, JudgeSettings, ScoreOptions};
 use jurist::model::checkpoint::Checkpoint;
 use jurist::model::config::Config;
@@ -122,8 +122,7 @@ fn right(gpu: &Gpu, what: &str, weights: &Weights) -> usize {
 
 fn tunings(gpu: &Gpu) -> Vec<Gpu> {
     let plain = gpu.tuned(Tuning { variants: [].into(), ..gpu.tuning().clone() });
-    let variants = [Variant::MatmulStaged, Variant::MatmulSkinny, Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
-    let teams = gpu.tuned(Tuning { threads_per_row: 64, matmul_group: [8, 8], variants, cache_part: 3, ..gpu.tuning().clone() });
+    let teams = gpu.tuned(common::gpu_tuning_from(gpu.tuning().clone(), 3));
     vec![gpu.clone(), plain, teams]
 }
 
