@@ -1,15 +1,17 @@
 // Packed attention in tiles, for GPUs: the formulas, the layout and the contract of attention.wgsl. head_dim is a multiple of 4.
 //
 // A *row* is one query head of one token: row r of a key/value head is head r % GROUP_SIZE of its group, token r / GROUP_SIZE.
-// A workgroup owns 32 rows of one key/value head (in backward_kv 32 keys), so that all query heads of a group share what it
+// A workgroup owns 16 ROWS rows of one key/value head (in backward_kv keys), so that all query heads of a group share what it
 // loads, and the sums of dk and dv over the group stay in its registers: no atomics, and the same order in every run.
 //
 // Reference  src/reference/attention.rs
-// Grid       x: tiles of 32 rows (backward_kv: of 32 keys), y: key/value heads; 8 x 16 threads, each with 2 rows and 4 columns.
+// Grid       x: tiles of 16 ROWS rows (backward_kv: keys), y: key/value heads; 8 x 16 threads, each with ROWS rows, 4 columns.
 // Why so     The two sides of a product are staged in workgroup memory, 32 vectors of 32 values at a time, whatever head_dim is.
-//            That takes 2 x 4.5 KiB, and the 32 x 32 weights between two products take 4.5 KiB and 1 KiB more: 14.5 KiB of the 16
-//            that WebGPU grants. A load from workgroup memory feeds 5 vec4 multiply-adds, where in attention.wgsl it feeds one,
-//            and the head_dim values of a sum are spread over 8 threads.
+//            With two rows a thread that takes 2 x 4.5 KiB, and the 32 x 32 weights between two products take 4.5 KiB and 1 KiB
+//            more: 14.5 KiB of the 16 that WebGPU grants. A load from workgroup memory feeds 5 vec4 multiply-adds, where in
+//            attention.wgsl it feeds one, and the head_dim values of a sum are spread over 8 threads.
+//            A thread keeps head_dim / 8 sums of each row, in backward_kv twice that. Where Adreno and Apple M1 have no registers
+//            for two rows, it takes one: 1.7 times as many loads for a multiply-add, and no spills (src/ops/attention.rs).
 //            Sums are arrays over chunks of 32 values, in loops of head_dim / 32 iterations, which compilers for GPUs unroll into
 //            registers. Unrolled in the text they took SwiftShader minutes to compile.
 //            Rows of a staged tile are padded to PITCH vec4s, and columns are staged in an order in which the threads of a
@@ -34,19 +36,20 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dqkv: array<Vec>;
 #endif
 
-const TILE: u32 = 32u; // rows, and columns, of a tile
-const THREADS_Y: u32 = 16u; // thread (x, y) has rows y and y + THREADS_Y
+const THREADS_Y: u32 = 16u; // thread (x, y) has row y and, with ROWS = 2, row y + THREADS_Y
 const THREADS: u32 = 8u * THREADS_Y;
+const TILE: u32 = ROWS * THREADS_Y; // rows of a tile
+const COLUMNS: u32 = 32u; // of a tile
 const CHUNK_VECS: u32 = 8u; // vec4s of a vector that are staged at a time
 const PITCH: u32 = 9u;
 
-var<workgroup> left: array<Vec, 288>; // [TILE, PITCH]: rows
-var<workgroup> right: array<Vec, 288>; // [TILE, PITCH]: columns
-var<workgroup> weights: array<vec4<f32>, 288>; // [TILE, PITCH]: of each row, 32 columns in order
+var<workgroup> left: array<Vec, TILE * PITCH>; // [TILE, PITCH]: rows
+var<workgroup> right: array<Vec, COLUMNS * PITCH>; // [COLUMNS, PITCH]: columns
+var<workgroup> weights: array<vec4<f32>, TILE * PITCH>; // [TILE, PITCH]: of each row, 32 columns in order
 
-// A thread's part of a 32 x 32 tile: of each of its two rows, four columns (of a product) or one vec4 (of a weighted sum).
+// A thread's part of a tile: of each of its rows, four columns (of a product) or one vec4 (of a weighted sum).
 struct Block {
-#for I 2
+#for I ROWS
     r{{I}}: vec4<f32>,
 #end
 }
@@ -56,7 +59,7 @@ const KEY: u32 = 1u;
 const VALUE: u32 = 2u;
 const DOUT: u32 = 3u;
 
-// The vectors of one side of a product: 32 of this kind, from number `first` on. The number of a query or dout is its row, the
+// The vectors of one side of a product, of this kind, from number `first` on. The number of a query or dout is its row, the
 // number of a key or value its token. Vectors past `last` repeat vector `last`, and their results are discarded.
 struct Vectors {
     kind: u32,
@@ -95,7 +98,7 @@ fn stage_left(rows: Vectors, kv_head: u32, chunk: u32, thread: u32) {
 }
 
 fn stage_right(columns: Vectors, kv_head: u32, chunk: u32, thread: u32) {
-    for (var i = thread; i < TILE * CHUNK_VECS; i += THREADS) {
+    for (var i = thread; i < COLUMNS * CHUNK_VECS; i += THREADS) {
         let number = i / CHUNK_VECS;
         let column = number % 8u * 4u + number / 8u;
         let v = chunk * CHUNK_VECS + i % CHUNK_VECS;
@@ -117,7 +120,7 @@ fn products(rows: Vectors, columns: Vectors, kv_head: u32, thread: u32) -> Block
 #for J 4
             let b{{J}} = right[({{J}}u * 8u + x) * PITCH + p];
 #end
-#for I 2
+#for I ROWS
             let a{{I}} = left[({{I}}u * THREADS_Y + y) * PITCH + p];
             sum.r{{I}} += vec4<f32>(dot(a{{I}}, b0), dot(a{{I}}, b1), dot(a{{I}}, b2), dot(a{{I}}, b3));
 #end
@@ -138,7 +141,7 @@ fn weighted_sum(columns: Vectors, kv_head: u32, chunk: u32, thread: u32) -> Bloc
 #for J 4
         let b{{J}} = right[({{J}}u * 8u + j) * PITCH + x];
 #end
-#for I 2
+#for I ROWS
         let w{{I}} = weights[({{I}}u * THREADS_Y + y) * PITCH + j];
         sum.r{{I}} += w{{I}}.x * b0 + w{{I}}.y * b1 + w{{I}}.z * b2 + w{{I}}.w * b3;
 #end
@@ -163,7 +166,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let x = thread % 8u;
     let y = thread / 8u;
     let end = query_end_of(first, min(first + TILE, params.tokens) - 1u);
-#for I 2
+#for I ROWS
     let own{{I}} = first + {{I}}u * THREADS_Y + y;
     let s{{I}} = min(own{{I}}, params.tokens - 1u);
     let end{{I}} = spans[s{{I}}].query_end;
@@ -173,7 +176,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     // forward: score = q·k / √D, p = exp(score - lse), out = Σ p v
     // One pass over the queries that see any of the keys, 32 rows at a time.
     let last = end * GROUP_SIZE - 1u;
-    for (var row = first * GROUP_SIZE; row <= last; row += TILE) {
+    for (var row = first * GROUP_SIZE; row <= last; row += COLUMNS) {
         let queries = Vectors(QUERY, row, last);
         let douts = Vectors(DOUT, row, last);
         let score = products(Vectors(KEY, first, params.tokens - 1u), queries, kv_head, thread);
@@ -188,7 +191,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         let span{{J}} = spans[t{{J}}];
 #endif
 #end
-#for I 2
+#for I ROWS
         var p{{I}} = vec4<f32>();
         var ds{{I}} = vec4<f32>();
 #for J 4
@@ -202,28 +205,28 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 #end
 #end
         // The products above began with barriers: no thread reads the weights of the last iteration any more.
-#for I 2
+#for I ROWS
         weights[({{I}}u * THREADS_Y + y) * PITCH + x] = p{{I}};
 #end
         for (var c = 0u; c < CHUNKS; c++) {
             let product = weighted_sum(douts, kv_head, c, thread);
-#for I 2
+#for I ROWS
             dv[c].r{{I}} += product.r{{I}};
 #end
         }
         workgroupBarrier();
-#for I 2
+#for I ROWS
         weights[({{I}}u * THREADS_Y + y) * PITCH + x] = ds{{I}};
 #end
         for (var c = 0u; c < CHUNKS; c++) {
             let product = weighted_sum(queries, kv_head, c, thread);
-#for I 2
+#for I ROWS
             dk[c].r{{I}} += product.r{{I}};
 #end
         }
     }
     for (var c = 0u; c * CHUNK_VECS + x < VECS; c++) {
-#for I 2
+#for I ROWS
         if (own{{I}} < params.tokens) {
             dqkv[key_at(s{{I}}, kv_head) + c * CHUNK_VECS + x] = dk[c].r{{I}} * params.scale;
             dqkv[value_at(s{{I}}, kv_head) + c * CHUNK_VECS + x] = dv[c].r{{I}};
@@ -253,7 +256,7 @@ fn inside(s: u32, run: Run) -> vec4<bool> {
 
 #if forward
 // [TILE, 8]: of each row, a number of each of its 8 threads.
-var<workgroup> row_values: array<f32, 256>;
+var<workgroup> row_values: array<f32, TILE * 8u>;
 
 @compute @workgroup_size(8, 16)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -262,7 +265,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     let last = params.tokens * GROUP_SIZE - 1u;
     let x = thread % 8u;
     let y = thread / 8u;
-#for I 2
+#for I ROWS
     let own{{I}} = first + {{I}}u * THREADS_Y + y;
     let t{{I}} = min(own{{I}}, last) / GROUP_SIZE;
     let span{{I}} = spans[t{{I}}];
@@ -273,18 +276,18 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     var sum: array<Block, CHUNKS>;
     for (var part = 0u; part < 2u; part++) {
         let all = tile_union(first / GROUP_SIZE, min(first + TILE - 1u, last) / GROUP_SIZE, part);
-#for I 2
+#for I ROWS
         let run{{I}} = visible(t{{I}}, span{{I}}, part);
 #end
-        for (var s = all.start; s < all.end; s += TILE) {
+        for (var s = all.start; s < all.end; s += COLUMNS) {
             let score = products(Vectors(QUERY, first, last), Vectors(KEY, s, all.end - 1u), kv_head, thread);
-#for I 2
+#for I ROWS
             let seen{{I}} = inside(s + 4u * x, run{{I}});
             let score{{I}} = select(vec4<f32>(-1e30), score.r{{I}} * params.scale, seen{{I}});
             row_values[({{I}}u * THREADS_Y + y) * 8u + x] = max(max(score{{I}}.x, score{{I}}.y), max(score{{I}}.z, score{{I}}.w));
 #end
             workgroupBarrier();
-#for I 2
+#for I ROWS
             var new_max{{I}} = max_score{{I}};
 #for K 8
             new_max{{I}} = max(new_max{{I}}, row_values[({{I}}u * THREADS_Y + y) * 8u + {{K}}u]);
@@ -297,7 +300,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
 #end
             for (var c = 0u; c < CHUNKS; c++) {
                 let product = weighted_sum(Vectors(VALUE, s, all.end - 1u), kv_head, c, thread);
-#for I 2
+#for I ROWS
                 sum[c].r{{I}} = sum[c].r{{I}} * rescale{{I}} + product.r{{I}};
 #end
             }
@@ -305,11 +308,11 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     }
     // The denominators of the rows, from those of their threads.
     workgroupBarrier();
-#for I 2
+#for I ROWS
     row_values[({{I}}u * THREADS_Y + y) * 8u + x] = denominator{{I}};
 #end
     workgroupBarrier();
-#for I 2
+#for I ROWS
     var row_denominator{{I}} = 0.0;
 #for K 8
     row_denominator{{I}} += row_values[({{I}}u * THREADS_Y + y) * 8u + {{K}}u];
@@ -336,7 +339,7 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     let last = params.tokens * GROUP_SIZE - 1u;
     let x = thread % 8u;
     let y = thread / 8u;
-#for I 2
+#for I ROWS
     let own{{I}} = first + {{I}}u * THREADS_Y + y;
     let t{{I}} = min(own{{I}}, last) / GROUP_SIZE;
     let head{{I}} = kv_head * GROUP_SIZE + min(own{{I}}, last) % GROUP_SIZE;
@@ -350,28 +353,28 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     var dq: array<Block, CHUNKS>;
     for (var part = 0u; part < 2u; part++) {
         let all = tile_union(first / GROUP_SIZE, min(first + TILE - 1u, last) / GROUP_SIZE, part);
-#for I 2
+#for I ROWS
         let run{{I}} = visible(t{{I}}, span{{I}}, part);
 #end
-        for (var s = all.start; s < all.end; s += TILE) {
+        for (var s = all.start; s < all.end; s += COLUMNS) {
             let keys = Vectors(KEY, s, all.end - 1u);
             let score = products(Vectors(QUERY, first, last), keys, kv_head, thread);
             let dp = products(Vectors(DOUT, first, last), Vectors(VALUE, s, all.end - 1u), kv_head, thread);
             // The products above began with barriers: no thread reads the weights of the last iteration any more.
-#for I 2
+#for I ROWS
             let p{{I}} = exp(min(score.r{{I}} * params.scale - lse{{I}}, vec4<f32>()));
             let ds{{I}} = select(vec4<f32>(), p{{I}} * (dp.r{{I}} - delta{{I}}), inside(s + 4u * x, run{{I}}));
             weights[({{I}}u * THREADS_Y + y) * PITCH + x] = ds{{I}};
 #end
             for (var c = 0u; c < CHUNKS; c++) {
                 let product = weighted_sum(keys, kv_head, c, thread);
-#for I 2
+#for I ROWS
                 dq[c].r{{I}} += product.r{{I}};
 #end
             }
         }
     }
-#for I 2
+#for I ROWS
     if (own{{I}} <= last) {
         for (var c = 0u; c * CHUNK_VECS + x < VECS; c++) {
             dqkv[query_at(t{{I}}, head{{I}}) + c * CHUNK_VECS + x] = dq[c].r{{I}} * params.scale;

@@ -41,10 +41,15 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     let slot = slots[t];
     let seen = seen_by(slot);
 #for P OWN_VECS
-    // Past the end of the vector a thread multiplies by zeros.
     let own{{P}} = {{P}}u * 8u + thread % 8u;
+#if WHOLE
+    let at{{P}} = own{{P}};
+    let q{{P}} = qkv[t * STRIDE + head * VECS + at{{P}}] * params.scale;
+#else
+    // Past the end of the vector a thread multiplies by zeros.
     let at{{P}} = min(own{{P}}, VECS - 1u);
     let q{{P}} = select(Vec(), qkv[t * STRIDE + head * VECS + at{{P}}] * params.scale, own{{P}} < VECS);
+#endif
     var sum{{P}} = Vec();
 #end
     var begin = 0xffffffffu;

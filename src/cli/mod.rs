@@ -156,7 +156,7 @@ impl Context {
     /// the memory that is there, where that is known.
     fn dry_gpu(&self, any: bool) -> Result<(Gpu, Option<u64>), CliError> {
         let options = GpuOptions { adapter: self.own_adapter(), kernels: self.kernels()?, ..GpuOptions::default() };
-        let gpu = if any { Gpu::dry_discrete(&options)? } else { pollster::block_on(Gpu::dry(&options))? };
+        let gpu = if any { Gpu::dry_of(Class::Discrete, &options)? } else { pollster::block_on(Gpu::dry(&options))? };
         let memory = free_memory().filter(|_| gpu.facts().class == Class::Software);
         Ok((gpu, memory))
     }

@@ -23,7 +23,7 @@ impl Gpu {
     pub async fn dry(options: &GpuOptions) -> Result<Gpu, GpuError> {
         let adapter = match adapter::choose(options.adapter.as_deref()).await {
             Ok(chosen) => chosen.adapter,
-            Err(GpuError::NoAdapter { .. }) => return Gpu::dry_discrete(options),
+            Err(GpuError::NoAdapter { .. }) => return Gpu::dry_of(Class::Discrete, options),
             Err(other) => return Err(other),
         };
         let limits = match options.limits {
@@ -36,18 +36,18 @@ impl Gpu {
         Ok(Self::without_device(facts, limits, abilities, tuning))
     }
 
-    /// A dry GPU with the limits of discrete GPUs, whatever this machine has.
+    /// A dry GPU with the tuning of this class and the limits of discrete GPUs, whatever this machine has.
     ///
     /// # Errors
     /// `options` asks for kernels that such a GPU cannot run.
-    pub fn dry_discrete(options: &GpuOptions) -> Result<Gpu, GpuError> {
+    pub fn dry_of(class: Class, options: &GpuOptions) -> Result<Gpu, GpuError> {
         let limits = wgpu::Limits {
             max_storage_buffer_binding_size: DISCRETE_LIMIT,
             max_buffer_size: DISCRETE_LIMIT,
             ..Default::default()
         };
         let (backend, driver) = ("assumed".into(), String::new());
-        let facts = AdapterFacts { name: "any discrete GPU".into(), backend, driver, class: Class::Discrete };
+        let facts = AdapterFacts { name: format!("any {class} GPU"), backend, driver, class };
         let abilities = Abilities::default();
         let tuning = Arc::new(Tuning::of(&facts, abilities, &options.kernels)?);
         Ok(Self::without_device(facts, limits, abilities, tuning))

@@ -159,6 +159,9 @@ pub struct Tuning {
     pub matrix_unit: Option<MatrixUnit>,
     /// Cache positions per workgroup of `cached_attention_split.wgsl`. Shorter caches are not split.
     pub cache_part: u32,
+    /// Vec4s of sums that a thread may have. Kernels that share a load between rows give a thread fewer rows instead, where that
+    /// would be more: `attention_tiled.wgsl`, `matmul_skinny.wgsl`, `matmul_packed.wgsl` (nt).
+    pub most_sums: u32,
     /// Decoding steps per read of the drawn tokens. On a CPU adapter waiting costs nothing, and frequent reads stop finished
     /// chains earlier.
     pub sync_interval: u32,
@@ -188,6 +191,7 @@ impl Tuning {
                 lanes: abilities.lanes(),
                 matrix_unit: abilities.matrix_unit,
                 cache_part: 256,
+                most_sums: u32::MAX,
                 sync_interval: 1,
                 flops_per_submit: 20_000_000_000,
             },
@@ -198,6 +202,8 @@ impl Tuning {
                 lanes: abilities.lanes(),
                 matrix_unit: abilities.matrix_unit,
                 cache_part: 256,
+                // With more, the compilers for Adreno and Apple M1 run out of registers. Those for AMD and NVIDIA do not.
+                most_sums: if facts.class == Class::Discrete { u32::MAX } else { 8 },
                 sync_interval: 8,
                 flops_per_submit: if facts.class == Class::Discrete { 2_000_000_000_000 } else { 200_000_000_000 },
             },

@@ -68,13 +68,24 @@ enum Implementation {
     Plain,
     /// `attention_subgroup.wgsl`, with so many lanes: needs whole vec4s that they can share, and registers for a key.
     Subgroup(u32),
-    /// `attention_tiled.wgsl`: needs whole vec4s, and registers for the sums.
-    Tiled,
+    /// `attention_tiled.wgsl`: needs whole vec4s, and registers for the sums, of which a thread may have so many vec4s.
+    Tiled { most_sums: u32 },
 }
 
-/// Rows of a tile of `attention_tiled.wgsl`, and vec4s of a vector that it stages at a time.
-const TILE: u32 = 32;
+/// Threads of `attention_tiled.wgsl` along the rows of a tile, and vec4s of a vector that it stages at a time.
+const THREADS_Y: u32 = 16;
 const CHUNK_VECS: u32 = 8;
+
+/// Chunks of a vector that `attention_tiled.wgsl` stages.
+fn chunks(heads: &Heads) -> u32 {
+    (heads.head_dim / 4).div_ceil(CHUNK_VECS)
+}
+
+/// Rows of a thread of `attention_tiled.wgsl`: two, whose sums feed on the same loads, or one where two have too many sums.
+fn rows(entry: &str, heads: &Heads, most_sums: u32) -> u32 {
+    let sums = if entry == "backward_kv" { 2 } else { 1 } * chunks(heads);
+    if 2 * sums <= most_sums { 2 } else { 1 }
+}
 
 impl Implementation {
     fn of(heads: &Heads, tuning: &Tuning) -> Self {
@@ -82,7 +93,7 @@ impl Implementation {
         if let Some(lanes) = tuning.lanes.filter(shares).filter(|_| tuning.has(Variant::AttentionSubgroup)) {
             Implementation::Subgroup(lanes)
         } else if tuning.has(Variant::AttentionTiled) && heads.head_dim.is_multiple_of(4) && heads.head_dim <= 256 {
-            Implementation::Tiled
+            Implementation::Tiled { most_sums: tuning.most_sums }
         } else {
             Implementation::Plain
         }
@@ -94,23 +105,30 @@ impl Implementation {
             Implementation::Subgroup(lanes) => {
                 ("attention_subgroup.wgsl", vec![("LANES", lanes), ("LOADS", heads.head_dim / lanes)])
             }
-            Implementation::Tiled => ("attention_tiled.wgsl", vec![("CHUNKS", (heads.head_dim / 4).div_ceil(CHUNK_VECS))]),
+            Implementation::Tiled { most_sums } => {
+                ("attention_tiled.wgsl", vec![("CHUNKS", chunks(heads)), ("ROWS", rows(entry, heads, most_sums))])
+            }
         };
         KernelSpec::new(file, entry, &[heads.constants(), own].concat())
     }
 
-    /// The grid of a kernel whose threads own queries, or keys and values.
-    fn grid(self, heads: &Heads, tokens: Extent, owns_keys: bool) -> Grid {
-        let owners = if owns_keys { heads.kv_heads } else { heads.heads };
+    /// Its threads own queries, or keys and values.
+    fn grid(self, entry: &str, heads: &Heads, tokens: Extent) -> Grid {
+        let owners = owners(entry, heads);
         match self {
             Implementation::Plain => elements(tokens.times(owners)),
             Implementation::Subgroup(lanes) => Grid::Tiles { x: tokens, tile_x: lanes, y: Extent::fixed(owners), tile_y: 1 },
-            Implementation::Tiled => {
-                let rows = tokens.times(owners / heads.kv_heads);
-                Grid::Tiles { x: rows, tile_x: TILE, y: Extent::fixed(heads.kv_heads), tile_y: 1 }
+            Implementation::Tiled { most_sums } => {
+                let tile_x = THREADS_Y * rows(entry, heads, most_sums);
+                Grid::Tiles { x: tokens.times(owners / heads.kv_heads), tile_x, y: Extent::fixed(heads.kv_heads), tile_y: 1 }
             }
         }
     }
+}
+
+/// Heads of a token that an entry point has threads for.
+fn owners(entry: &str, heads: &Heads) -> u32 {
+    if entry == "backward_kv" { heads.kv_heads } else { heads.heads }
 }
 
 /// A guess of the multiply-adds per token and head: the plan does not know the length of the context. It only decides where
@@ -127,14 +145,13 @@ fn dispatch(
     tensors: &[Tensor],
     tokens: Extent,
 ) {
-    let owns_keys = entry == "backward_kv";
     plan.dispatch(Dispatch {
         kernel: implementation.spec(entry, h),
         tensors,
         params: &[Param::Extent(tokens), Param::F(h.scale)],
-        grid: implementation.grid(h, tokens, owns_keys),
+        grid: implementation.grid(entry, h, tokens),
         flops: flops(h),
-        work: tokens.times(if owns_keys { h.kv_heads } else { h.heads }),
+        work: tokens.times(owners(entry, h)),
     });
 }
 

@@ -23,8 +23,10 @@ fn attend(h: &Heads, tuning: &Tuning, tokens: Extent) -> (KernelSpec, Grid) {
     if !for_gpus(tuning) {
         return (spec("attend", h), elements(tokens.times(h.heads)));
     }
+    let vecs = h.head_dim / h.vec_width();
     let mut constants = h.constants();
-    constants.push(("OWN_VECS", (h.head_dim / h.vec_width()).div_ceil(TEAM)));
+    // Whether all threads of a team have as many.
+    constants.extend([("OWN_VECS", vecs.div_ceil(TEAM)), ("WHOLE", u32::from(vecs.is_multiple_of(TEAM)))]);
     let grid = Grid::Tiles { x: tokens, tile_x: TEAM, y: Extent::fixed(h.heads), tile_y: 1 };
     (KernelSpec::new("cached_attention_team.wgsl", "attend", &constants), grid)
 }

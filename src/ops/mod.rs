@@ -123,6 +123,7 @@ pub fn catalogue() -> Vec<KernelSpec> {
         lanes: None,
         matrix_unit: None,
         cache_part: 256,
+        most_sums: 8,
         sync_interval: 8,
         flops_per_submit: u64::MAX,
     };
@@ -139,6 +140,8 @@ pub fn catalogue() -> Vec<KernelSpec> {
         all.extend(cached_attention::variants(&tuning));
         all.extend(grad_norm::variants(&tuning));
     }
+    let roomy = Tuning { most_sums: u32::MAX, ..tuning(64, [8, 8], &[Variant::AttentionTiled]) };
+    all.extend(attention::variants(&roomy));
     // The matrix units of Apple and of CPUs, and those of other GPUs.
     for [size, subgroup] in [[8, 8], [8, 32], [16, 32], [16, 64]] {
         let matrix_unit = Some(MatrixUnit { size, subgroup });
@@ -175,6 +178,7 @@ mod tests {
             lanes: None,
             matrix_unit: None,
             cache_part: 256,
+            most_sums: 8,
             sync_interval: 8,
             flops_per_submit: u64::MAX,
         };

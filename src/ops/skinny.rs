@@ -26,9 +26,13 @@ pub(super) fn has_room(n: Extent) -> bool {
     n.max().div_ceil(COLUMNS) <= MOST_GROUPS
 }
 
-/// The lowest tile that has room for all rows, else the tallest. The order of the sums is the same for each.
-fn rows(m: u32) -> u32 {
-    ROWS.into_iter().find(|rows| *rows >= m).unwrap_or(MOST_ROWS)
+/// The lowest tile that has room for all rows, else the tallest for whose sums a thread has room. The order of the sums is the
+/// same for each.
+fn rows(dtype: WeightDtype, m: u32, most_sums: u32) -> u32 {
+    // One vec4 of a row's columns; codes are summed apart.
+    let sums = if dtype.is_quantised() { 2 } else { 1 };
+    let most = ROWS.into_iter().rfind(|rows| rows * sums <= most_sums).unwrap_or(1);
+    ROWS.into_iter().find(|rows| *rows >= m.min(most)).unwrap_or(most)
 }
 
 fn spec(dtype: WeightDtype, rows: u32, epilogue: Epilogue) -> KernelSpec {
@@ -48,7 +52,7 @@ fn spec(dtype: WeightDtype, rows: u32, epilogue: Epilogue) -> KernelSpec {
 
 /// Records `p`. x, and w in f32, must be readable by vec4, and N have room.
 pub(super) fn record(plan: &mut PlanBuilder, p: WeightProduct) {
-    let rows = rows(p.product.m.max());
+    let rows = rows(p.dtype, p.product.m.max(), plan.tuning().most_sums);
     let kernel = spec(p.dtype, rows, p.product.epilogue);
     p.record(plan, kernel, [COLUMNS, rows]);
 }

@@ -89,6 +89,7 @@ pub fn cpu_tuning() -> Tuning {
         lanes: None,
         matrix_unit: None,
         cache_part: 256,
+        most_sums: 8,
         sync_interval: 8,
         flops_per_submit: u64::MAX,
     }

@@ -16,7 +16,7 @@ use jurist::gpu::{KernelSpec, assemble_for_browsers};
 use jurist::ops::catalogue;
 
 const BROWSERS: [&str; 5] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome"];
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>Tint</title><script type="module">
 const report = (text) => fetch("/result", { method: "POST", body: JSON.stringify(text) });

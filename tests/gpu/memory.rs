@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::{Task, finish, path, succeed};
 use jurist::experiments::synthetic::SCORE_PHRASE;
-use jurist::gpu::{Gpu, GpuOptions, Limits, MemoryKind, PlanBuilder, Tensor, Tuning};
+use jurist::gpu::{Class, Gpu, GpuOptions, Limits, MemoryKind, PlanBuilder, Tensor, Tuning};
 use jurist::model::config::Config;
 use jurist::model::decoder::{PackedInputs, Pass, PassSizes, Sampler};
 use jurist::model::init::Init;
@@ -160,7 +160,7 @@ fn a_whole_run_stays_within_its_plan() {
 /// Qwen3-0.6B and nothing but its config: within seconds, and in proportion.
 #[test]
 fn from_a_config_alone() {
-    let gpu = Gpu::dry_discrete(&GpuOptions::default()).unwrap();
+    let gpu = Gpu::dry_of(Class::Discrete, &GpuOptions::default()).unwrap();
     let task = Task::new(1, 0, false);
     std::fs::create_dir(task.at("qwen")).unwrap();
     let qwen = json!({
@@ -203,7 +203,7 @@ fn from_a_config_alone() {
 #[test]
 fn large_models_fit() {
     let task = Task::new(1, 0, false);
-    let gpu = Gpu::dry_discrete(&GpuOptions::default()).unwrap();
+    let gpu = Gpu::dry_of(Class::Discrete, &GpuOptions::default()).unwrap();
     let fits = |name: &str, [hidden, layers, heads, inner]: [u32; 4], tied: bool, most: u64, config: TrainConfig| {
         let model = json!({
             "model_type": "qwen3", "vocab_size": 151936, "hidden_size": hidden, "intermediate_size": inner,
@@ -354,7 +354,7 @@ fn the_largest_choose_their_memory_first() {
 
 #[test]
 fn a_dry_gpu_has_no_values() {
-    let gpu = Gpu::dry_discrete(&GpuOptions::default()).unwrap();
+    let gpu = Gpu::dry_of(Class::Discrete, &GpuOptions::default()).unwrap();
     let fixture = Fixture::new(gpu);
     let pass = fixture.pass(&fixture.gpu);
     let refused = pass.run(&batch()).unwrap_err().to_string();

@@ -37,7 +37,7 @@ pub fn libraries(mesa: &Path) -> PathBuf {
 
 /// The kernels that a device compiles.
 fn on(device: &Device, all: &[Kernel]) -> Vec<Kernel> {
-    let runs = |k: &&Kernel| device.matrix_units || !k.spec.needs_matrix_units();
+    let runs = |k: &&Kernel| (device.matrix_units || !k.spec.needs_matrix_units()) && (device.discrete || !k.discrete);
     all.iter().filter(runs).cloned().collect()
 }
 

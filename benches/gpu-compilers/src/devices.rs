@@ -26,6 +26,8 @@ pub struct Device {
     pub shim: &'static str,
     /// Which device the shim plays.
     pub environment: &'static [(&'static str, &'static str)],
+    /// Whether it has memory of its own: some kernels differ.
+    pub discrete: bool,
     /// Part of the name that the driver gives the device. NVK gives one that is not there no other name.
     pub called: &'static str,
     /// Whether kernels for matrix units are compiled for it: it has subgroups of 32, always.
@@ -39,18 +41,22 @@ type Environment = &'static [(&'static str, &'static str)];
 
 const fn amd(key: &'static str, name: &'static str, dual_issue: bool, called: &'static str, environment: Environment) -> Device {
     let compiler = Compiler::Aco { dual_issue };
-    Device { key, name, compiler, driver: "radeon", shim: "amdgpu", environment, called, matrix_units: false }
+    let (driver, shim) = ("radeon", "amdgpu");
+    Device { key, name, compiler, driver, shim, environment, discrete: true, called, matrix_units: false }
 }
 
 const fn nvidia(key: &'static str, name: &'static str, environment: Environment) -> Device {
     let (driver, shim) = ("nouveau", "nouveau");
-    Device { key, name, compiler: Compiler::Nak, driver, shim, environment, called: "NVK", matrix_units: true }
+    Device { key, name, compiler: Compiler::Nak, driver, shim, environment, discrete: true, called: "NVK", matrix_units: true }
 }
 
 pub const DEVICES: &[Device] = &[
     amd("navi31", "AMD RDNA3, discrete (Radeon RX 7900)", true, "NAVI31", &[("AMDGPU_GPU_ID", "navi31")]),
     amd("navi21", "AMD RDNA2, discrete (Radeon RX 6800, 6900)", false, "NAVI21", &[("AMDGPU_GPU_ID", "navi21")]),
-    amd("phoenix", "AMD RDNA3, integrated (Radeon 780M)", true, "PHOENIX", &[("AMDGPU_GPU_ID", "phoenix")]),
+    Device {
+        discrete: false,
+        ..amd("phoenix", "AMD RDNA3, integrated (Radeon 780M)", true, "PHOENIX", &[("AMDGPU_GPU_ID", "phoenix")])
+    },
     nvidia("ampere", "NVIDIA Ampere (GA102: RTX 3080, 3090)", &[("NOUVEAU_CHIPSET", "0x172"), UNTESTED_NVIDIA]),
     nvidia("ada", "NVIDIA Ada (AD102: RTX 4090)", &[("NOUVEAU_CHIPSET", "0x192"), UNTESTED_NVIDIA]),
     Device {
@@ -60,6 +66,7 @@ pub const DEVICES: &[Device] = &[
         driver: "freedreno",
         shim: "freedreno",
         environment: &[("FD_GPU_ID", "740")],
+        discrete: false,
         called: "Adreno (TM) 740",
         matrix_units: false,
     },
@@ -70,6 +77,7 @@ pub const DEVICES: &[Device] = &[
         driver: "asahi",
         shim: "asahi",
         environment: &[],
+        discrete: false,
         called: "Apple M1",
         matrix_units: false,
     },

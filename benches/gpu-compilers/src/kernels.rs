@@ -4,7 +4,7 @@
 //! shader, and a changed choice of variants, are measured without a change here. The rows of a table name the kernels of an
 //! operation that are worth a row; one that the operation does not run is an error.
 
-use jurist::gpu::{Extent, Gpu, GpuOptions, KernelSpec, Kernels, MatrixUnit, PlanBuilder, Tuning, Variant};
+use jurist::gpu::{Class, Extent, Gpu, GpuOptions, KernelSpec, Kernels, MatrixUnit, PlanBuilder, Tuning, Variant};
 use jurist::ops;
 use jurist::ops::adamw::{self, AdamW, StepScalars};
 use jurist::ops::attention::{self, Heads};
@@ -38,6 +38,10 @@ type Shape = (u32, u32, u32);
 enum Adapter {
     /// A discrete or integrated GPU, natively.
     Native,
+    /// A discrete GPU, where an integrated one takes other kernels.
+    Discrete,
+    /// An integrated GPU, and any in a browser, where a discrete one takes other kernels.
+    Integrated,
     /// A GPU in a browser.
     Browser,
     /// One whose optional kernels failed their checks.
@@ -49,11 +53,16 @@ enum Adapter {
 impl Adapter {
     fn tuning(self) -> Result<Tuning, String> {
         let kernels = match self {
-            Adapter::Native | Adapter::Units => Kernels::default(),
+            Adapter::Native | Adapter::Discrete | Adapter::Integrated | Adapter::Units => Kernels::default(),
             Adapter::Browser => Kernels::Only([Variant::MatmulStaged, Variant::AttentionTiled].into()),
             Adapter::Plain => Kernels::Only(Default::default()),
         };
-        let gpu = Gpu::dry_discrete(&GpuOptions { kernels, ..GpuOptions::default() }).map_err(|e| e.to_string())?;
+        let class = match self {
+            Adapter::Integrated => Class::Integrated,
+            Adapter::Browser => Class::Web,
+            _ => Class::Discrete,
+        };
+        let gpu = Gpu::dry_of(class, &GpuOptions { kernels, ..GpuOptions::default() }).map_err(|e| e.to_string())?;
         let mut tuning = gpu.tuning().clone();
         if let Adapter::Units = self {
             tuning.variants.insert(Variant::MatmulCooperative);
@@ -152,14 +161,24 @@ const OPERATIONS: &[Operation] = &[
         rows: &[("packed nt bf16, 1 row", "matmul_skinny:nt")],
     },
     Operation {
-        adapter: Adapter::Native,
+        adapter: Adapter::Discrete,
         record: |plan| packed(plan, WeightDtype::Q8, 8),
-        rows: &[("packed nt q8, 8 rows", "matmul_skinny:nt")],
+        rows: &[("discrete: packed nt q8, 8 rows", "matmul_skinny:nt")],
     },
     Operation {
-        adapter: Adapter::Native,
+        adapter: Adapter::Integrated,
+        record: |plan| packed(plan, WeightDtype::Q8, 8),
+        rows: &[("integrated: packed nt q8, 8 rows", "matmul_skinny:nt")],
+    },
+    Operation {
+        adapter: Adapter::Discrete,
         record: |plan| packed(plan, WeightDtype::Q4, 8),
-        rows: &[("packed nt q4, 8 rows", "matmul_skinny:nt")],
+        rows: &[("discrete: packed nt q4, 8 rows", "matmul_skinny:nt")],
+    },
+    Operation {
+        adapter: Adapter::Integrated,
+        record: |plan| packed(plan, WeightDtype::Q4, 8),
+        rows: &[("integrated: packed nt q4, 8 rows", "matmul_skinny:nt")],
     },
     Operation {
         adapter: Adapter::Native,
@@ -189,8 +208,17 @@ const OPERATIONS: &[Operation] = &[
         rows: &[
             ("attention forward, D 128", "attention_tiled:forward"),
             ("attention backward q, D 128", "attention_tiled:backward_q"),
-            ("attention backward kv, D 128", "attention_tiled:backward_kv"),
         ],
+    },
+    Operation {
+        adapter: Adapter::Discrete,
+        record: |plan| attention(plan, QWEN3),
+        rows: &[("discrete: attention backward kv, D 128", "attention_tiled:backward_kv")],
+    },
+    Operation {
+        adapter: Adapter::Integrated,
+        record: |plan| attention(plan, QWEN3),
+        rows: &[("integrated, browsers: attention backward kv, D 128", "attention_tiled:backward_kv")],
     },
     Operation {
         adapter: Adapter::Native,
@@ -202,12 +230,21 @@ const OPERATIONS: &[Operation] = &[
         ],
     },
     Operation {
-        adapter: Adapter::Native,
+        adapter: Adapter::Discrete,
         record: |plan| attention(plan, GEMMA3),
         rows: &[
-            ("attention forward, D 256", "attention_tiled:forward"),
-            ("attention backward q, D 256", "attention_tiled:backward_q"),
-            ("attention backward kv, D 256", "attention_tiled:backward_kv"),
+            ("discrete: attention forward, D 256", "attention_tiled:forward"),
+            ("discrete: attention backward q, D 256", "attention_tiled:backward_q"),
+            ("discrete: attention backward kv, D 256", "attention_tiled:backward_kv"),
+        ],
+    },
+    Operation {
+        adapter: Adapter::Integrated,
+        record: |plan| attention(plan, GEMMA3),
+        rows: &[
+            ("integrated, browsers: attention forward, D 256", "attention_tiled:forward"),
+            ("integrated, browsers: attention backward q, D 256", "attention_tiled:backward_q"),
+            ("integrated, browsers: attention backward kv, D 256", "attention_tiled:backward_kv"),
         ],
     },
     Operation {
@@ -427,6 +464,8 @@ fn ceiling(plan: &mut PlanBuilder) {
 pub struct Kernel {
     pub row: &'static str,
     pub spec: KernelSpec,
+    /// No integrated GPU runs it.
+    pub discrete: bool,
 }
 
 /// `file:entry`, without the file's ending.
@@ -461,7 +500,7 @@ fn of(operations: &[Operation]) -> Result<Vec<Kernel>, String> {
                     runs.join(", ")
                 ));
             };
-            all.push(Kernel { row, spec: spec.clone() });
+            all.push(Kernel { row, spec: spec.clone(), discrete: matches!(operation.adapter, Adapter::Discrete) });
         }
     }
     Ok(all)

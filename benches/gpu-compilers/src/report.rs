@@ -25,7 +25,7 @@ pub fn document(measured: &Measured, kernels: &[Kernel]) -> String {
     page += "\n";
     page += include_str!("anchors.md");
     page += "\n## The variants\n\n| row | kernel | constants |\n|---|---|---|\n";
-    for Kernel { row, spec } in kernels {
+    for Kernel { row, spec, .. } in kernels {
         let constants: Vec<String> = spec.constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
         _ = writeln!(page, "| {row} | `{}` | {} |", short(spec), constants.join(" "));
     }

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jurist::gpu::{Extent, Gpu, GpuOptions};
+use jurist::gpu::{Class, Extent, Gpu, GpuOptions};
 use jurist::ops::matmul::{self, Epilogue, Layout, Product};
 use jurist::selftest::test_plan::{TestPlan, random};
 use pollster::block_on;
@@ -109,7 +109,7 @@ fn threads_share_an_opengl_device() {
 #[test]
 fn reads_may_move_between_threads() {
     fn moves(_: impl Send) {}
-    let gpu = Gpu::dry_discrete(&GpuOptions::default()).unwrap();
+    let gpu = Gpu::dry_of(Class::Discrete, &GpuOptions::default()).unwrap();
     let buffer = gpu.buffer("b", 4).unwrap();
     moves(gpu.read::<u32>(&buffer, 0, 4));
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use jurist::data::{ColumnOptions, Example, Reader};
-use jurist::gpu::{Gpu, GpuOptions};
+use jurist::gpu::{Class, Gpu, GpuOptions};
 use jurist::judge::{JUDGE_FILE, JudgeFiles, JudgeOverrides, JudgeSettings, ScoreOptions};
 use jurist::model::config::Config;
 use jurist::model::decoder::Draw;
@@ -179,7 +179,7 @@ fn half_precision_is_judged_as_it_is_stored() {
         let folder = model.folder();
         assert_eq!(folder.weights().unwrap().source.stored_dtype("lm_head.weight"), dtype);
         let held = |policy: WeightPolicy| {
-            let dry = Gpu::dry_discrete(&GpuOptions::default()).unwrap();
+            let dry = Gpu::dry_of(Class::Discrete, &GpuOptions::default()).unwrap();
             let files =
                 JudgeFiles::resolve(&folder, policy, &JudgeOverrides::default(), &read(&model.task, "rows.jsonl")).unwrap();
             let _judge = files.upload(&dry).unwrap();

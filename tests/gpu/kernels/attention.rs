@@ -1,6 +1,6 @@
 //! Attention over packed sequences.
 
-use jurist::gpu::Extent;
+use jurist::gpu::{Extent, Tuning};
 use jurist::ops::attention::{self, Heads};
 use jurist::reference::Batch;
 use jurist::selftest::kernels::attention as check;
@@ -44,7 +44,9 @@ fn long_prefixes() -> Batch {
 
 #[test]
 fn packed_forward_and_backward() {
-    for tuning in tunings() {
+    // In tiles, with one row of each thread, and with two, whatever head_dim is.
+    let rows = [0, u32::MAX].map(|most_sums| Tuning { most_sums, ..gpu_tuning() });
+    for tuning in tunings().into_iter().chain(rows) {
         let mut checker = checker(tuning);
         for h in shapes() {
             for (name, batch) in batches() {

@@ -31,9 +31,9 @@ fn tiles_in_f32() {
 }
 
 /// `y = x wᵀ` for the first `rows` rows of x: its bits, after a comparison with f64.
-fn forward_bits(dtype: WeightDtype, rows: usize, [n, k]: [usize; 2]) -> Vec<u32> {
+fn forward_bits(most_sums: u32, dtype: WeightDtype, rows: usize, [n, k]: [usize; 2]) -> Vec<u32> {
     let x = &random(9 * k, 1)[..rows * k];
-    let mut test = TestPlan::new(&skinny());
+    let mut test = TestPlan::new(&Tuning { most_sums, ..skinny() });
     let (w, stored) = matrix(&mut test, &Stored { dtype, cuts: &[n] }, &random(n * k, 2), k);
     let (from, to) = (test.floats("x", x), test.output("y", rows * n));
     let sizes = [rows, n, k].map(|size| Extent::fixed(size as u32));
@@ -49,15 +49,17 @@ fn forward_bits(dtype: WeightDtype, rows: usize, [n, k]: [usize; 2]) -> Vec<u32>
     bits
 }
 
-/// A row has the same bits alone and among others, in every tile; in f32, nine rows are for another kernel.
+/// A row has the same bits alone and among others, in every tile, also where tiles of eight rows have too many sums; in f32,
+/// nine rows are for another kernel.
 #[test]
 fn a_row_does_not_depend_on_other_rows() {
     for dtype in [&[WeightDtype::F32], &WeightDtype::PACKED[..]].concat() {
         for [n, k] in [[10, 64], [7, 1056], [37, 2048]] {
             let most = if dtype == WeightDtype::F32 { 8 } else { 9 };
-            let all = forward_bits(dtype, most, [n, k]);
-            for rows in 1..most {
-                assert_eq!(forward_bits(dtype, rows, [n, k]), all[..rows * n], "{dtype}: {rows} rows of {n}x{k}");
+            let all = forward_bits(u32::MAX, dtype, most, [n, k]);
+            for (rows, most_sums) in (1..=most).flat_map(|rows| [(rows, 8), (rows, u32::MAX)]) {
+                let bits = forward_bits(most_sums, dtype, rows, [n, k]);
+                assert_eq!(bits, all[..rows * n], "{dtype}: {rows} rows of {n}x{k}, {most_sums} sums");
             }
         }
     }
