@@ -10,6 +10,8 @@
 //            rows x 1 of K (tn), one vec4 per lane. With 4 lanes, nt is matmul_quad.wgsl.
 //            Taller tiles need fewer loads per product. But a loop body of 96 rows, or of 64 rows with 8 steps of K, takes 1.3 to
 //            1.7 times as long (docs/rejected.md), presumably because its code outgrows the instruction cache.
+//            A turn loads everything before it multiplies: a load is branches where LLVM finds gathers slow, and sums that live
+//            across them are written to memory and read again. Of four rows, nt lets the other lanes load the next vec4 (SPLIT).
 //            src/ops/matmul.rs takes the tallest tile that leaves enough tiles for all cores. The sums are the same for all.
 //            Columns and rows past the end are clamped on load and not stored. In tn, steps of K past the end multiply zeros.
 // Names      Q is a block of LANES rows of the tile, R a row of it (ROWS of them are computed), S a step of K within a vec4; in
@@ -67,25 +69,31 @@ fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
     let b{{J}} = b_start + min(column * 4u + {{J}}u, params.n - 1u) * b_stride;
 #end
 #for Q BLOCKS
-    let a{{Q}} = a_start + min(row + LANES * {{Q}}u + lane, params.m - 1u) * a_stride;
+    let a{{Q}} = a_start + min(row + LANES * {{Q}}u + lane % ROWS, params.m - 1u) * a_stride;
 #for R ROWS
     var c{{Q}}_{{R}} = vec4<f32>();
 #end
 #end
-    for (var i = 0u; i < k4; i++) {
+    for (var i = 0u; i < k4; i += SPLIT) {
+#for Q BLOCKS
+        let x{{Q}} = a[a{{Q}} + i + lane / ROWS % SPLIT];
+#end
+#for T SPLIT
+        {
 #for J 4
-        let p{{J}} = b[b{{J}} + i];
+            let p{{J}} = b[b{{J}} + i + {{T}}u];
 #end
 #for S 4
-        let u{{S}} = vec4<f32>(p0[{{S}}], p1[{{S}}], p2[{{S}}], p3[{{S}}]);
+            let u{{S}} = vec4<f32>(p0[{{S}}], p1[{{S}}], p2[{{S}}], p3[{{S}}]);
 #end
 #for Q BLOCKS
-        let x{{Q}} = a[a{{Q}} + i];
 #for R ROWS
 #for S 4
-        c{{Q}}_{{R}} += {{BROADCAST}}(x{{Q}}[{{S}}], {{R}}u) * u{{S}};
+            c{{Q}}_{{R}} += {{BROADCAST}}(x{{Q}}[{{S}}], {{T}}u * ROWS + {{R}}u) * u{{S}};
 #end
 #end
+#end
+        }
 #end
     }
 #for Q BLOCKS
@@ -114,11 +122,13 @@ fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 #end
 #end
     for (var i = 0u; i < k4; i++) {
+#for Q BLOCKS
+        let x{{Q}} = a[a{{Q}} + i];
+#end
 #for S 4
         let u{{S}} = b[(i * 4u + {{S}}u) * b_stride + b_column];
 #end
 #for Q BLOCKS
-        let x{{Q}} = a[a{{Q}} + i];
 #for R ROWS
 #for S 4
         c{{Q}}_{{R}} += {{BROADCAST}}(x{{Q}}[{{S}}], {{R}}u) * u{{S}};
@@ -163,6 +173,8 @@ fn tn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 #for S 4
         let x{{G}}_{{S}} = a[t{{S}} * a_stride + r{{G}}] * inside{{S}};
 #end
+#end
+#for G GROUPS
 #for Q LANES
 #for R 4
 #for S 4

@@ -205,13 +205,18 @@ fn most_height(lanes: u32) -> u32 {
     8 * lanes
 }
 
+/// vec4s of K in a turn of `Nt`: where a tile has half as many rows as lanes, each of them is loaded by two lanes.
+fn split(lanes: u32, height: u32, k: Extent) -> u32 {
+    if 2 * height == lanes && k.is_fixed() && k.max().is_multiple_of(8) { 2 } else { 1 }
+}
+
 /// The kernel of a product.
 #[derive(Clone, Copy, Debug)]
 enum Implementation {
     /// `matmul.wgsl`, by value or by vec4.
     Direct { wide: bool },
     /// `matmul_subgroup.wgsl`, with tiles of `height` rows; narrow: C cannot be written by vec4.
-    Subgroup { lanes: u32, height: u32, narrow: bool },
+    Subgroup { lanes: u32, height: u32, narrow: bool, split: u32 },
     /// `matmul_cooperative.wgsl`.
     Cooperative(MatrixUnit),
 }
@@ -226,13 +231,13 @@ const UNIT_QUADS: u32 = UNIT_TILE * UNIT_DEPTH / 4;
 fn spec(layout: Layout, implementation: Implementation, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
     let [x, y] = tuning.matmul_group;
     let (file, constants) = match implementation {
-        Implementation::Subgroup { lanes, height, narrow } => {
+        Implementation::Subgroup { lanes, height, narrow, split } => {
             // A tile of 4 rows is half a block of 8 lanes.
             let blocks = match layout {
                 Layout::Tn => vec![("GROUPS", height / (4 * lanes))],
                 Layout::Nt | Layout::Nn => vec![("BLOCKS", height.div_ceil(lanes)), ("ROWS", height.min(lanes))],
             };
-            let tile = [("LANES", lanes), ("HEIGHT", height), ("NARROW", u32::from(narrow))];
+            let tile = [("LANES", lanes), ("HEIGHT", height), ("NARROW", u32::from(narrow)), ("SPLIT", split)];
             ("matmul_subgroup.wgsl", [&tile[..], &blocks].concat())
         }
         Implementation::Cooperative(MatrixUnit { size, subgroup }) => {
@@ -275,7 +280,8 @@ pub fn record_product(plan: &mut PlanBuilder, p: Product) {
         return quad::record(plan, WeightProduct::from(p));
     } else if let Some(lanes) = lanes {
         let height = height(p.layout, lanes, p.m.max(), p.n.max());
-        (Implementation::Subgroup { lanes, height, narrow: !quads }, [4 * lanes, height])
+        let split = if p.layout == Layout::Nt { split(lanes, height, p.k) } else { 1 };
+        (Implementation::Subgroup { lanes, height, narrow: !quads, split }, [4 * lanes, height])
     } else {
         (Implementation::Direct { wide }, [8 * x, 8 * y])
     };
@@ -370,11 +376,14 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
             let tiles = least_height(layout, lanes)..=most_height(lanes);
             let single = (layout != Layout::Tn).then_some(SINGLE);
             let heights = HEIGHTS.into_iter().filter(|h| tiles.contains(h)).chain(single);
-            let subgroup = |height, narrow| Implementation::Subgroup { lanes, height, narrow };
+            let subgroup = |height, narrow, split| Implementation::Subgroup { lanes, height, narrow, split };
+            let whole = |height| subgroup(height, false, 1);
             match (lanes, layout) {
                 (quad::LANES, Layout::Nt) => all.extend(quad::variants(&mut plan)),
-                (_, Layout::Nt) => implementations.extend(heights.map(|h| subgroup(h, false)).chain([subgroup(16, true)])),
-                _ => implementations.extend(heights.map(|h| subgroup(h, false))),
+                (_, Layout::Nt) => {
+                    implementations.extend(heights.map(whole).chain([subgroup(lanes / 2, false, 2), subgroup(16, true, 1)]));
+                }
+                _ => implementations.extend(heights.map(whole)),
             }
         }
         if tuning.has(Variant::MatmulSkinny) && layout == Layout::Nt {
