@@ -1,33 +1,49 @@
 //! Compares two judges over several test sets and seeds: the mean difference of their correlations with people, and its interval
 //! from paired resamples.
-
-use super::pearson;
+//!
+//! A resample repeats some rows and leaves out others, so it is a count for each row. Columns are standardised once; a resample's
+//! correlation is then a few sums over rows. A comparison has a hundred pairs of judges with thousands of resamples each.
 
 /// Scores of two judges on the same rows. The caller chooses the seeds and rows of each resample.
 #[derive(Clone, Debug)]
-pub struct PairedSets<'a> {
-    /// Human scores: `[set][row]`.
-    pub human: &'a [Vec<f64>],
-    /// The judge's scores: `[seed][set][row]`.
-    pub judge: Vec<Vec<&'a [f64]>>,
-    /// The other judge's scores, with the same seeds, sets and rows.
-    pub other: Vec<Vec<&'a [f64]>>,
+pub struct PairedSets {
+    sets: Vec<PairedSet>,
+    seeds: usize,
+}
+
+/// One test set: standardised columns, those of the judges by seed.
+#[derive(Clone, Debug)]
+struct PairedSet {
+    human: Vec<f64>,
+    judge: Vec<Vec<f64>>,
+    other: Vec<Vec<f64>>,
 }
 
 /// A resample: the drawn seeds, and the drawn rows of each set, with repetitions.
 pub type Resample = (Vec<usize>, Vec<Vec<usize>>);
 
-impl PairedSets<'_> {
+impl PairedSets {
+    /// Human scores as `[set][row]`, those of both judges as `[seed][set][row]`, with the same seeds, sets and rows.
+    pub fn new(human: &[Vec<f64>], judge: &[Vec<&[f64]>], other: &[Vec<&[f64]>]) -> Self {
+        let of_set = |judge: &[Vec<&[f64]>], set: usize| judge.iter().map(|sets| standardised(sets[set])).collect();
+        let set = |(set, human): (usize, &Vec<f64>)| PairedSet {
+            human: standardised(human),
+            judge: of_set(judge, set),
+            other: of_set(other, set),
+        };
+        PairedSets { sets: human.iter().enumerate().map(set).collect(), seeds: judge.len() }
+    }
+
     /// Pearson correlation of the judge minus that of the other, averaged over sets and seeds; `None` where one of them is
     /// undefined.
     pub fn difference(&self, (seeds, rows): &Resample) -> Option<f64> {
+        let times_of_seed = counts(seeds, self.seeds);
         let mut sum = 0.0;
-        for (set, rows) in rows.iter().enumerate() {
-            let pick = |values: &[f64]| rows.iter().map(|row| values[*row]).collect::<Vec<f64>>();
-            let people = pick(&self.human[set]);
-            for seed in seeds {
-                let correlation = |scores: &[Vec<&[f64]>]| pearson(&people, &pick(scores[*seed][set])).ok();
-                sum += correlation(&self.judge)? - correlation(&self.other)?;
+        for (set, rows) in self.sets.iter().zip(rows) {
+            let times_of_row = counts(rows, set.human.len());
+            for (seed, times) in times_of_seed.iter().enumerate().filter(|(_, times)| **times > 0.0) {
+                let correlation = |judge: &[Vec<f64>]| correlation(&times_of_row, &set.human, &judge[seed]);
+                sum += times * (correlation(&set.judge)? - correlation(&set.other)?);
             }
         }
         Some(sum / (rows.len() * seeds.len()) as f64)
@@ -35,7 +51,7 @@ impl PairedSets<'_> {
 
     /// All seeds and rows, once each.
     pub fn full_sample(&self) -> Resample {
-        ((0..self.judge.len()).collect(), self.human.iter().map(|set| (0..set.len()).collect()).collect())
+        ((0..self.seeds).collect(), self.sets.iter().map(|set| (0..set.human.len()).collect()).collect())
     }
 
     /// The 95 % percentile interval of [`PairedSets::difference`]; `draw(k)` returns resample k. Resamples without a value are
@@ -48,24 +64,61 @@ impl PairedSets<'_> {
     }
 }
 
+/// A column with mean 0 and standard deviation 1, or zeros for a constant one.
+fn standardised(column: &[f64]) -> Vec<f64> {
+    let n = column.len().max(1) as f64;
+    let mean = column.iter().sum::<f64>() / n;
+    let deviation = (column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let constant = column.iter().all(|x| *x == column[0]);
+    column.iter().map(|x| if constant { 0.0 } else { (x - mean) / deviation }).collect()
+}
+
+/// How often each index below `n` was drawn.
+fn counts(drawn: &[usize], n: usize) -> Vec<f64> {
+    let mut times = vec![0.0; n];
+    drawn.iter().for_each(|index| times[*index] += 1.0);
+    times
+}
+
+/// Pearson correlation of two standardised columns whose rows count as often as `times` says; `None` for a constant column.
+fn correlation(times: &[f64], x: &[f64], y: &[f64]) -> Option<f64> {
+    let [mut n, mut sum_x, mut sum_y, mut squares_x, mut squares_y, mut products] = [0.0; 6];
+    for ((t, x), y) in times.iter().zip(x).zip(y) {
+        n += t;
+        sum_x += t * x;
+        sum_y += t * y;
+        squares_x += t * x * x;
+        squares_y += t * y * y;
+        products += t * x * y;
+    }
+    // A resample of equal values has a variance of rounding errors.
+    let variance = |squares: f64, sum: f64| Some(squares - sum * sum / n).filter(|v| *v > 1e-12 * squares);
+    let deviations = (variance(squares_x, sum_x)? * variance(squares_y, sum_y)?).sqrt();
+    Some(((products - sum_x * sum_y / n) / deviations).clamp(-1.0, 1.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::pearson;
     use crate::random::Stream;
+
+    fn slices(scores: &[Vec<Vec<f64>>]) -> Vec<Vec<&[f64]>> {
+        scores.iter().map(|sets| sets.iter().map(Vec::as_slice).collect()).collect()
+    }
+
+    /// Three judges of two sets of 300 rows, who read human scores with noise: `[seed][set][row]`.
+    fn noisy(human: &[Vec<f64>], noise: f64, stream: &mut Stream) -> Vec<Vec<Vec<f64>>> {
+        let mut one = |set: &Vec<f64>| set.iter().map(|h| h + noise * stream.normal()).collect::<Vec<f64>>();
+        (0..3).map(|_| human.iter().map(&mut one).collect()).collect()
+    }
 
     #[test]
     fn the_interval_detects_a_better_judge_but_not_an_equal_one() {
         let mut stream = Stream::new(1, 1);
         let human: Vec<Vec<f64>> = vec![(0..300).map(|_| stream.normal()).collect(); 2];
-        let mut noisy = |noise: f64| -> Vec<Vec<Vec<f64>>> {
-            let one = |set: &Vec<f64>, stream: &mut Stream| set.iter().map(|h| h + noise * stream.normal()).collect::<Vec<f64>>();
-            (0..3).map(|_| human.iter().map(|set| one(set, &mut stream)).collect()).collect()
-        };
-        fn slices(scores: &[Vec<Vec<f64>>]) -> Vec<Vec<&[f64]>> {
-            scores.iter().map(|sets| sets.iter().map(Vec::as_slice).collect()).collect()
-        }
-        let (good, same, bad) = (noisy(0.5), noisy(0.5), noisy(1.5));
-        let sets = |other| PairedSets { human: &human, judge: slices(&good), other: slices(other) };
+        let [good, same, bad] = [0.5, 0.5, 1.5].map(|noise| noisy(&human, noise, &mut stream));
+        let sets = |other| PairedSets::new(&human, &slices(&good), &slices(other));
         let draw = |k: u64| {
             let mut stream = Stream::new(k, 7);
             let mut some = |n: usize| (0..n).map(|_| stream.below(n)).collect::<Vec<usize>>();
@@ -76,7 +129,38 @@ mod tests {
         assert!(low > 0.2 && low < full_sample && full_sample < high && high < 0.5, "{low} {full_sample} {high}");
         let (low, high) = sets(&same).interval(500, draw).unwrap();
         assert!(low < 0.0 && high > 0.0, "{low} {high}");
-        // A single row does not have a correlation.
-        assert_eq!(better.difference(&(vec![0], vec![vec![0]])), None);
+    }
+
+    #[test]
+    fn a_resample_is_the_mean_difference_of_the_correlations_of_its_rows() {
+        let mut stream = Stream::new(2, 1);
+        let human: Vec<Vec<f64>> = vec![(0..40).map(|_| 1e4 + stream.normal()).collect(); 2];
+        let [judge, other] = [0.5, 1.5].map(|noise| noisy(&human, noise, &mut stream));
+        let (seeds, rows) = (vec![2, 0, 2], vec![vec![3, 3, 7, 12, 39, 0], vec![5, 6, 5, 6, 1]]);
+        let mut expected = 0.0;
+        for (set, rows) in rows.iter().enumerate() {
+            let pick = |column: &[f64]| rows.iter().map(|row| column[*row]).collect::<Vec<f64>>();
+            for seed in &seeds {
+                let of = |scores: &[Vec<Vec<f64>>]| pearson(&pick(&human[set]), &pick(&scores[*seed][set])).unwrap();
+                expected += (of(&judge) - of(&other)) / 6.0;
+            }
+        }
+        let sets = PairedSets::new(&human, &slices(&judge), &slices(&other));
+        let found = sets.difference(&(seeds, rows)).unwrap();
+        assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+    }
+
+    #[test]
+    fn a_constant_column_has_no_correlation() {
+        let human = vec![vec![1.0, 2.0, 2.0, 3.1]];
+        let (judge, constant) = ([vec![vec![1.3, 1.0, 2.0, 2.0]]], [vec![vec![0.1; 4]]]);
+        let sets = PairedSets::new(&human, &slices(&judge), &slices(&judge));
+        assert_eq!(sets.difference(&sets.full_sample()), Some(0.0));
+        // One row, twice; two rows that people, then the judge, scored the same.
+        for rows in [vec![0, 0], vec![1, 2], vec![2, 3]] {
+            assert_eq!(sets.difference(&(vec![0], vec![rows])), None);
+        }
+        let sets = PairedSets::new(&human, &slices(&judge), &slices(&constant));
+        assert_eq!(sets.difference(&sets.full_sample()), None);
     }
 }

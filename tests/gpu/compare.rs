@@ -105,6 +105,9 @@ fn protocols_and_cells_that_cannot_be_used() {
         assert!(done.err.contains(message), "{}\nexpected {message}", done.err);
     };
     fail(&["--config", path(&protocol)], 2, "refers to `stf`");
+    let (_, group) = PROTOCOL.split_at(PROTOCOL.find("[[group]]").unwrap());
+    let twice = crate::cli::write(dir.path().join("twice.toml"), [PROTOCOL, group].concat());
+    fail(&["--config", path(&twice)], 2, "group `core` is there twice");
     fail(&["--config", "no/such.toml"], 1, "no/such.toml");
     let good = crate::cli::write(dir.path().join("good.toml"), PROTOCOL);
     fail(&["--config", path(&good), "--cell", "E/real"], 1, "expected TASK/METHOD/seed-N");

@@ -81,7 +81,7 @@ fn group_charts(results: &Results, group: &Group, task: &str) -> Result<Vec<Char
     if let Some(files) = results.comparison.protocol.file_task(task) {
         return FileResults::new(results, group, files)?.map_or(Ok(Vec::new()), |files| files.charts(WIDTH));
     }
-    let rows = results.rows(group, task)?;
+    let rows = results.rows(group, task);
     let reference = &results.comparison.protocol.method(&group.reference)?.title;
     let baselines: Vec<(&str, f64)> = results.baselines(task).into_iter().filter_map(|(name, _, at)| Some((name, at?))).collect();
     let mark = |(name, value): &(&str, f64)| {

@@ -193,7 +193,10 @@ impl Protocol {
         }
         check_keys("tuning", [&self.tuning.settings])?;
         self.check_files(&known)?;
-        for group in &self.groups {
+        for (place, group) in self.groups.iter().enumerate() {
+            if self.groups[..place].iter().any(|other| other.name == group.name) {
+                return Err(format!("group `{}` is there twice", group.name));
+            }
             for method in group.methods.iter().chain([&group.reference]) {
                 if !known.contains(&method.as_str()) || !group.methods.contains(&group.reference) {
                     return Err(format!(

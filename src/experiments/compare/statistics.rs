@@ -29,6 +29,11 @@ impl Mean {
         Some(Mean { mean, half, seeds: values.len() })
     }
 
+    /// The mean and its interval in units of `unit`.
+    pub fn per(self, unit: f64) -> Mean {
+        Mean { mean: self.mean / unit, half: self.half.map(|half| half / unit), seeds: self.seeds }
+    }
+
     /// True if the interval lies on one side of zero.
     pub fn excludes_zero(&self) -> bool {
         self.half.is_some_and(|half| self.mean.abs() > half)
@@ -49,9 +54,11 @@ pub type Scores = Vec<Vec<Vec<f64>>>;
 
 /// The 95 % percentile interval of the difference of Pearson, averaged over splits and seeds, of two methods with the same
 /// seeds and rows: seeds are resampled, and the rows of each split, both in pairs. `human` is `[split][row]`.
-pub fn paired_bootstrap<'a>(human: &'a [Vec<f64>], a: &'a Scores, b: &'a Scores) -> Option<(f64, f64)> {
-    let slices = |scores: &'a Scores| scores.iter().map(|sets| sets.iter().map(Vec::as_slice).collect()).collect();
-    PairedSets { human, judge: slices(a), other: slices(b) }.interval(RESAMPLES, |k| {
+pub fn paired_bootstrap(human: &[Vec<f64>], a: &Scores, b: &Scores) -> Option<(f64, f64)> {
+    fn slices(scores: &Scores) -> Vec<Vec<&[f64]>> {
+        scores.iter().map(|sets| sets.iter().map(Vec::as_slice).collect()).collect()
+    }
+    PairedSets::new(human, &slices(a), &slices(b)).interval(RESAMPLES, |k| {
         let mut stream = Stream::new(k, 0x0063_6f6d_7061_7265);
         let mut resample = |n: usize| (0..n).map(|_| stream.below(n)).collect::<Vec<usize>>();
         (resample(a.len()), human.iter().map(|scores| resample(scores.len())).collect())
@@ -68,6 +75,7 @@ mod tests {
         // sd .1, standard error .0577, t 4.303
         assert!((of.mean - 0.2).abs() < 1e-12 && (of.half.unwrap() - 0.2484).abs() < 1e-4 && !of.excludes_zero());
         assert_eq!(Mean::of(&[0.5]).unwrap().half, None);
+        assert_eq!(of.per(4.0), Mean { mean: of.mean / 4.0, half: Some(of.half.unwrap() / 4.0), seeds: 3 });
         assert!(Mean::of(&[]).is_none() && Mean::of(&[0.1, 0.11]).is_some_and(|m| m.excludes_zero()));
     }
 }

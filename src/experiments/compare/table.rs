@@ -10,7 +10,7 @@ use super::file_table::FileResults;
 use super::metrics::{ChainSwap, SplitMetrics};
 use super::protocol::{CellId, Group, Run, task_version};
 use super::statistics::{Mean, Scores, paired_bootstrap};
-use super::tasks::VALIDATION;
+use super::tasks::{VALIDATION, Way};
 use super::{CompareError, file_error};
 use crate::eval::baselines;
 use crate::experiments::demo::TestSplit;
@@ -25,7 +25,8 @@ const OPENING: &str = "# Results of the comparison\n\nMade by `jurist compare";
 
 /// What the figures of synthetic tasks are, and those of tasks of files.
 const OF_ITEMS: &str = "± is half of a 95 % t-interval over seeds; brackets are a 95 % bootstrap interval over seeds and rows, \
-                        paired. OOD is the mean of the three sets out of domain.";
+                        paired. OOD is the mean of the three sets out of domain; RMSE / width is the RMSE as a share of \
+                        the scale's width.";
 const OF_FILES: &str = "Figures are means over seeds; brackets are a 95 % bootstrap interval over rows, which are drawn in clusters \
                         where the protocol names some, the same for all methods. Floors (in italics) do not read and are fitted on \
                         the training rows. MAE, decoded r, entropy, forced and tokens are those of the first seed.";
@@ -39,6 +40,8 @@ pub struct Results<'a> {
     /// Cells by (task, method), in the order of seeds.
     cells: BTreeMap<(String, String), Vec<CellResult>>,
     tasks: BTreeMap<String, TaskBaselines>,
+    /// The rows of main tables by (group, task). Their bootstraps take most of the time.
+    rows: BTreeMap<(String, String), Vec<MethodRow>>,
 }
 
 /// What a task's judges are measured against.
@@ -91,7 +94,19 @@ impl<'a> Results<'a> {
                 tasks.insert(task.clone(), TaskBaselines::new(comparison, task)?);
             }
         }
-        Ok(Results { comparison, cells, tasks })
+        let mut results = Results { comparison, cells, tasks, rows: BTreeMap::new() };
+        for group in &comparison.protocol.groups {
+            for task in group.tasks.iter().filter(|task| results.tasks.contains_key(*task)) {
+                let rows = results.measure(group, task)?;
+                results.rows.insert((group.name.clone(), task.clone()), rows);
+            }
+        }
+        Ok(results)
+    }
+
+    /// The rows of a group's main table; none for a task of files.
+    pub fn rows(&self, group: &Group, task: &str) -> &[MethodRow] {
+        self.rows.get(&(group.name.clone(), task.to_string())).map_or(&[], Vec::as_slice)
     }
 
     /// The finished cells of a group's method, those of the group's seeds.
@@ -130,8 +145,7 @@ impl<'a> Results<'a> {
         if a.is_empty() { None } else { paired_bootstrap(&human, &a, &b) }
     }
 
-    /// The rows of a group's main table.
-    pub fn rows(&self, group: &Group, task: &str) -> Result<Vec<MethodRow>, CompareError> {
+    fn measure(&self, group: &Group, task: &str) -> Result<Vec<MethodRow>, CompareError> {
         let reference = self.cells(group, task, &group.reference);
         let mut rows = Vec::new();
         for name in &group.methods {
@@ -235,38 +249,50 @@ impl<'a> Results<'a> {
     }
 
     fn write_group(&self, page: &mut String, group: &Group, task: &str) -> Result<(), CompareError> {
-        let rows = self.rows(group, task)?;
+        let rows = self.rows(group, task);
         page.push_str(
-            "| method | seeds | test r | OOD-1 r | OOD-2 r | OOD-3 r | OOD r | OOD rho | OOD tau-b | OOD RMSE | OOD MAE |\n",
+            "| method | seeds | test r | OOD-1 r | OOD-2 r | OOD-3 r | OOD r | OOD rho | OOD tau-b | OOD RMSE | RMSE / width | OOD MAE |\n",
         );
-        page.push_str("|---|---|---|---|---|---|---|---|---|---|---|\n");
+        page.push_str("|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+        let width = self.tasks[task].width;
         for (name, sets) in &self.tasks[task].baselines {
             let ood = |of: &dyn Fn(&SplitMetrics) -> Option<f64>| {
                 let each: Option<Vec<f64>> = OOD_SPLITS.iter().map(|s| of(&sets[s])).collect();
                 plain(each.map(|e| e.iter().sum::<f64>() / 3.0), 3)
             };
             let r: Vec<String> = ["test", "ood1", "ood2", "ood3"].iter().map(|s| plain(sets[s].pearson, 3)).collect();
-            let rest = [ood(&|f| f.pearson), ood(&|f| f.spearman), ood(&|f| f.kendall_tau_b), ood(&|f| f.rmse), ood(&|f| f.mae)];
+            let rest = [
+                ood(&|f| f.pearson),
+                ood(&|f| f.spearman),
+                ood(&|f| f.kendall_tau_b),
+                ood(&|f| f.rmse),
+                ood(&|f| f.rmse.map(|rmse| rmse / width)),
+                ood(&|f| f.mae),
+            ];
             let _ = writeln!(page, "| *{name}* | | {} | {} |", r.join(" | "), rest.join(" | "));
         }
         for (row, name) in rows.iter().zip(&group.methods) {
             let cells = self.cells(group, task, name);
-            let of = |f: &dyn Fn(&SplitMetrics) -> Option<f64>| with_interval(self.mean(&cells, &OOD_SPLITS, f));
+            let of = |f: &dyn Fn(&SplitMetrics) -> Option<f64>| self.mean(&cells, &OOD_SPLITS, f);
             let r: Vec<String> = row.pearson.iter().map(|m| with_interval(*m)).collect();
-            let rest = [of(&|f| f.spearman), of(&|f| f.kendall_tau_b), of(&|f| f.rmse), of(&|f| f.mae)];
+            let rmse = of(&|f| f.rmse);
+            let rest = [of(&|f| f.spearman), of(&|f| f.kendall_tau_b), rmse, rmse.map(|m| m.per(width)), of(&|f| f.mae)];
+            let rest = rest.map(with_interval);
             let _ = writeln!(page, "| {} | {} | {} | {} |", row.title, row.seeds, r.join(" | "), rest.join(" | "));
         }
         let reference = &self.comparison.protocol.method(&group.reference)?.title;
         let _ = writeln!(
             page,
-            "\n**{reference} minus each**, paired by seed:\n\n| | test r | OOD r | OOD r, bootstrap | OOD RMSE |\n|---|---|---|---|---|"
+            "\n**{reference} minus each**, paired by seed:\n\n| | test r | OOD r | OOD r, bootstrap | OOD RMSE | RMSE / width |\n\
+             |---|---|---|---|---|---|"
         );
-        for row in &rows {
+        for row in rows {
             let Some(difference) = &row.difference else { continue };
             let bootstrap =
                 difference.ood_interval.map_or("–".into(), |(low, high)| format!("[{}, {}]", signed(low), signed(high)));
             let (test, ood, rmse) = (signed_bold(difference.test), signed_bold(difference.ood), signed_bold(difference.ood_rmse));
-            let _ = writeln!(page, "| {} | {test} | {ood} | {bootstrap} | {rmse} |", row.title);
+            let share = signed_bold(difference.ood_rmse.map(|m| m.per(width)));
+            let _ = writeln!(page, "| {} | {test} | {ood} | {bootstrap} | {rmse} | {share} |", row.title);
         }
         page.push_str("\nHow scores spread on the test set, and what the chains are good for:\n\n");
         page.push_str("| method | fullest bin | entropy, bits | Wasserstein | decoded r | decoded RMSE | right verdicts | forced | moved by a swap | follows chain | follows prompt |\n");
@@ -302,33 +328,37 @@ impl<'a> Results<'a> {
         self.write_other_ways(page, group, task)
     }
 
-    /// A table for each way of judging after the first: out of domain, paired by seed.
+    /// A table for each way of judging after the first: out of domain, paired by seed. The reference is judged in the same way,
+    /// and in the first way, which is the one of the other tables.
     fn write_other_ways(&self, page: &mut String, group: &Group, task: &str) -> Result<(), CompareError> {
         let protocol = &self.comparison.protocol;
         let reference = self.cells(group, task, &group.reference);
         let title = &protocol.method(&group.reference)?.title;
-        for way in protocol.ways.iter().skip(1) {
-            let of = |cell: &CellResult, of: &dyn Fn(&SplitMetrics) -> Option<f64>| -> Option<f64> {
+        let Some((first, others)) = protocol.ways.split_first() else { return Ok(()) };
+        for way in others {
+            let of = |cell: &CellResult, way: &Way, of: &dyn Fn(&SplitMetrics) -> Option<f64>| -> Option<f64> {
                 let each: Option<Vec<f64>> = OOD_SPLITS.iter().map(|set| of(&cell.judged(set, &way.name)?.metrics)).collect();
                 each.map(|e| e.iter().sum::<f64>() / e.len() as f64)
             };
             let _ = writeln!(
                 page,
-                "Out of domain with {}:\n\n| method | r | {title} minus it | RMSE | {title} minus it |",
-                way.title
+                "Out of domain with {}; {title} judged so, and with {}:\n\n\
+                 | method | r | {title} minus it | with {} | RMSE | {title} minus it | with {} |\n|---|---|---|---|---|---|---|",
+                way.title, first.title, first.title, first.title
             );
-            page.push_str("|---|---|---|---|---|\n");
             for name in &group.methods {
                 let cells = self.cells(group, task, name);
                 let columns = [|f: &SplitMetrics| f.pearson, |f: &SplitMetrics| f.rmse].map(|metric| {
-                    let mean = Mean::of(&cells.iter().filter_map(|c| of(c, &metric)).collect::<Vec<f64>>());
-                    let pair = |c: &&CellResult| {
-                        let other = cells.iter().find(|o| o.seed == c.seed)?;
-                        Some(of(c, &metric)? - of(other, &metric)?)
+                    let mean = Mean::of(&cells.iter().filter_map(|c| of(c, way, &metric)).collect::<Vec<f64>>());
+                    let difference = |way_of_reference: &Way| {
+                        let pair = |c: &&CellResult| {
+                            let other = cells.iter().find(|o| o.seed == c.seed)?;
+                            Some(of(c, way_of_reference, &metric)? - of(other, way, &metric)?)
+                        };
+                        signed_bold(Mean::of(&reference.iter().filter_map(pair).collect::<Vec<f64>>()))
                     };
-                    let differences: Vec<f64> = reference.iter().filter_map(pair).collect();
-                    let difference = if *name == group.reference { String::new() } else { signed_bold(Mean::of(&differences)) };
-                    format!("{} | {difference}", with_interval(mean))
+                    let same = if *name == group.reference { String::new() } else { difference(way) };
+                    format!("{} | {same} | {}", with_interval(mean), difference(first))
                 });
                 let _ = writeln!(page, "| {} | {} |", protocol.method(name)?.title, columns.join(" | "));
             }

@@ -252,7 +252,7 @@ fn out_of_domain(data: &DemoData, predictors: &[Predictor], splits: &[SplitTable
 
 /// Mean difference of Pearson over the out-of-domain splits, and its percentile interval.
 fn paired_gain(a: &Predictor, b: &Predictor, human: &[Vec<f64>], seed: u64) -> Option<(f64, f64, f64)> {
-    let sets = PairedSets { human: &human[1..], judge: vec![ood_scores(a)], other: vec![ood_scores(b)] };
+    let sets = PairedSets::new(&human[1..], &[ood_scores(a)], &[ood_scores(b)]);
     let draw = |k: u64| {
         let rows = human.iter().enumerate().skip(1).map(|(set, people)| {
             let mut stream = Stream::new(seed, (k << 8) | set as u64);
