@@ -1,8 +1,10 @@
 //! Compares two judges over several test sets and seeds: the mean difference of their correlations with people, and its interval
 //! from paired resamples.
 //!
-//! A resample repeats some rows and leaves out others, so it is a count for each row. Columns are standardised once; a resample's
-//! correlation is then a few sums over rows. A comparison has a hundred pairs of judges with thousands of resamples each.
+//! A resample repeats some rows and leaves out others, so it is a count for each row, which a prepared [`Sample`] tallies. A
+//! comparison has a hundred pairs of judges with thousands of resamples each.
+
+use super::tally::Sample;
 
 /// Scores of two judges on the same rows. The caller chooses the seeds and rows of each resample.
 #[derive(Clone, Debug)]
@@ -11,12 +13,12 @@ pub struct PairedSets {
     seeds: usize,
 }
 
-/// One test set: standardised columns, those of the judges by seed.
+/// One test set: people's scores beside those of each judge, by seed.
 #[derive(Clone, Debug)]
 struct PairedSet {
-    human: Vec<f64>,
-    judge: Vec<Vec<f64>>,
-    other: Vec<Vec<f64>>,
+    rows: usize,
+    judge: Vec<Sample>,
+    other: Vec<Sample>,
 }
 
 /// A resample: the drawn seeds, and the drawn rows of each set, with repetitions.
@@ -25,11 +27,9 @@ pub type Resample = (Vec<usize>, Vec<Vec<usize>>);
 impl PairedSets {
     /// Human scores as `[set][row]`, those of both judges as `[seed][set][row]`, with the same seeds, sets and rows.
     pub fn new(human: &[Vec<f64>], judge: &[Vec<&[f64]>], other: &[Vec<&[f64]>]) -> Self {
-        let of_set = |judge: &[Vec<&[f64]>], set: usize| judge.iter().map(|sets| standardised(sets[set])).collect();
-        let set = |(set, human): (usize, &Vec<f64>)| PairedSet {
-            human: standardised(human),
-            judge: of_set(judge, set),
-            other: of_set(other, set),
+        let set = |(set, human): (usize, &Vec<f64>)| {
+            let samples = |judge: &[Vec<&[f64]>]| judge.iter().map(|sets| Sample::of(human, sets[set], None)).collect();
+            PairedSet { rows: human.len(), judge: samples(judge), other: samples(other) }
         };
         PairedSets { sets: human.iter().enumerate().map(set).collect(), seeds: judge.len() }
     }
@@ -40,10 +40,10 @@ impl PairedSets {
         let times_of_seed = counts(seeds, self.seeds);
         let mut sum = 0.0;
         for (set, rows) in self.sets.iter().zip(rows) {
-            let times_of_row = counts(rows, set.human.len());
-            for (seed, times) in times_of_seed.iter().enumerate().filter(|(_, times)| **times > 0.0) {
-                let correlation = |judge: &[Vec<f64>]| correlation(&times_of_row, &set.human, &judge[seed]);
-                sum += times * (correlation(&set.judge)? - correlation(&set.other)?);
+            let times_of_row = counts(rows, set.rows);
+            for (seed, times) in times_of_seed.iter().enumerate().filter(|(_, times)| **times > 0) {
+                let correlation = |judge: &[Sample]| judge[seed].tally_of(&times_of_row).pearson().ok();
+                sum += f64::from(*times) * (correlation(&set.judge)? - correlation(&set.other)?);
             }
         }
         Some(sum / (rows.len() * seeds.len()) as f64)
@@ -51,7 +51,7 @@ impl PairedSets {
 
     /// All seeds and rows, once each.
     pub fn full_sample(&self) -> Resample {
-        ((0..self.seeds).collect(), self.sets.iter().map(|set| (0..set.human.len()).collect()).collect())
+        ((0..self.seeds).collect(), self.sets.iter().map(|set| (0..set.rows).collect()).collect())
     }
 
     /// The 95 % percentile interval of [`PairedSets::difference`]; `draw(k)` returns resample k. Resamples without a value are
@@ -64,37 +64,11 @@ impl PairedSets {
     }
 }
 
-/// A column with mean 0 and standard deviation 1, or zeros for a constant one.
-fn standardised(column: &[f64]) -> Vec<f64> {
-    let n = column.len().max(1) as f64;
-    let mean = column.iter().sum::<f64>() / n;
-    let deviation = (column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let constant = column.iter().all(|x| *x == column[0]);
-    column.iter().map(|x| if constant { 0.0 } else { (x - mean) / deviation }).collect()
-}
-
 /// How often each index below `n` was drawn.
-fn counts(drawn: &[usize], n: usize) -> Vec<f64> {
-    let mut times = vec![0.0; n];
-    drawn.iter().for_each(|index| times[*index] += 1.0);
+fn counts(drawn: &[usize], n: usize) -> Vec<u32> {
+    let mut times = vec![0; n];
+    drawn.iter().for_each(|index| times[*index] += 1);
     times
-}
-
-/// Pearson correlation of two standardised columns whose rows count as often as `times` says; `None` for a constant column.
-fn correlation(times: &[f64], x: &[f64], y: &[f64]) -> Option<f64> {
-    let [mut n, mut sum_x, mut sum_y, mut squares_x, mut squares_y, mut products] = [0.0; 6];
-    for ((t, x), y) in times.iter().zip(x).zip(y) {
-        n += t;
-        sum_x += t * x;
-        sum_y += t * y;
-        squares_x += t * x * x;
-        squares_y += t * y * y;
-        products += t * x * y;
-    }
-    // A resample of equal values has a variance of rounding errors.
-    let variance = |squares: f64, sum: f64| Some(squares - sum * sum / n).filter(|v| *v > 1e-12 * squares);
-    let deviations = (variance(squares_x, sum_x)? * variance(squares_y, sum_y)?).sqrt();
-    Some(((products - sum_x * sum_y / n) / deviations).clamp(-1.0, 1.0))
 }
 
 #[cfg(test)]
